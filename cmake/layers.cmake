@@ -1,0 +1,47 @@
+# Checks who may include what (DESIGN section 3), and that some functions are not used.
+#   cmake -DSOURCE_DIR=src -DSTAMP=file -P layers.cmake
+set(errors "")
+
+# May folder FOLDER include HEADER? Rows: folder, allowed (a regular expression).
+set(core_allowed "^core/")
+set(net_allowed "^(core|net)/|^curl/")
+set(lib_allowed "^(core|lib)/|^(lua|lualib|lauxlib)\\.h$")
+set(backend_allowed "^(core|lib|backend)/|^(lua|lauxlib)\\.h$")
+set(host_allowed "^(core|lib)/|^(host|embedded)\\.h$|^(lua|lualib|lauxlib)\\.h$")
+# The transport's binding is where lib and net meet.
+set(lib_http_allowed "${lib_allowed}|^net/")
+
+set(banned "sprintf|vsprintf|strcpy|strcat|strncpy|strncat|strtok|atoi|atol|atof|gets")
+
+file(GLOB_RECURSE files RELATIVE ${SOURCE_DIR} ${SOURCE_DIR}/*.c ${SOURCE_DIR}/*.h)
+foreach(file IN LISTS files)
+  set(folder host)
+  if(file MATCHES "^(core|net|lib|backend)/")
+    set(folder ${CMAKE_MATCH_1})
+  endif()
+  if(file MATCHES "^lib/lib_http\\.")
+    set(folder lib_http)
+  endif()
+  file(STRINGS ${SOURCE_DIR}/${file} lines REGEX "^#include")
+  foreach(line IN LISTS lines)
+    string(REGEX REPLACE "^#include[ \t]*[<\"]([^>\"]+)[>\"].*" "\\1" header "${line}")
+    if(header MATCHES "^(core|net|lib|backend|curl)/|^(lua|lualib|lauxlib|host|embedded)\\.h$"
+       AND NOT header MATCHES "${${folder}_allowed}")
+      string(APPEND errors "\n  src/${file} includes ${header}")
+    endif()
+  endforeach()
+  file(STRINGS ${SOURCE_DIR}/${file} uses REGEX "(^|[^a-zA-Z_])(${banned})\\(")
+  foreach(line IN LISTS uses)
+    string(APPEND errors "\n  src/${file} uses a banned function: ${line}")
+  endforeach()
+  if(NOT file STREQUAL "lib/task_loop.c")
+    file(STRINGS ${SOURCE_DIR}/${file} resumes REGEX "[^a-zA-Z_]lua_resume\\(")
+    if(resumes)
+      string(APPEND errors "\n  src/${file} resumes a coroutine; only lib/task_loop.c does")
+    endif()
+  endif()
+endforeach()
+if(errors)
+  message(FATAL_ERROR "layers of DESIGN section 3 are crossed:${errors}")
+endif()
+file(WRITE ${STAMP} "")
