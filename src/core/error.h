@@ -24,7 +24,7 @@ struct error {
     enum error_kind kind;
     const char *code; /* an MLflow error code's name, static storage, never NULL */
     const char
-        *phase; /* "resolve", "connect", "send", "first byte", "idle", "total" or NULL; static */
+        *phase; /* "resolve", "connect", "send", "first byte", "body", "idle", "total" or NULL */
     bool sent;  /* a byte of the request may have reached the server */
     char message[ERROR_MESSAGE_SIZE];
     char hint[ERROR_HINT_SIZE]; /* what to try, or "" */

@@ -1,0 +1,120 @@
+/* One HTTP request and its answer. A transfer is a struct of the caller's, usually inside a
+ * userdata; it holds nothing until headers are added or it is started, and transfer_close may come
+ * at any time. Redirects are answers like any other: whoever wants one followed asks again. */
+#ifndef MOONFLOW_NET_TRANSFER_H
+#define MOONFLOW_NET_TRANSFER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/buf.h"
+#include "core/error.h"
+
+struct curl_slist;
+struct transport;
+
+/* Limits of an answer's headers, interim answers included. */
+enum { TRANSFER_HEADERS = 256, TRANSFER_HEADER_BYTES = 128 * 1024 };
+
+enum { TRANSFER_ORIGIN_SIZE = 192, TRANSFER_DETAIL_SIZE = 256 };
+
+/* What to ask. Texts are copied by transfer_start; the body must stay where it is until the
+ * transfer is done or closed. Times are nanoseconds, TRANSPORT_NEVER for no limit. */
+struct transfer_request {
+    const char *method; /* upper-case letters */
+    const char *url;
+    const void *body; /* NULL: none */
+    size_t body_len;
+    size_t max_body;            /* decoded bytes of the answer */
+    int64_t connect_timeout;    /* resolving, connecting, TLS */
+    int64_t first_byte_timeout; /* from the request's last byte to the answer's first */
+    int64_t idle_timeout;       /* between two pieces of a body, sent or received */
+    int64_t total_timeout;
+    const char *proxy;       /* URL; NULL or "": none */
+    const char *no_proxy;    /* hosts that need no proxy; loopback never does */
+    const char *ca_file;     /* one of these two, */
+    const char *ca_path;     /* or the system's CAs */
+    const char *client_cert; /* PEM; holds the key too where client_key is NULL */
+    const char *client_key;
+    bool insecure_tls;
+    bool http2;
+};
+
+enum transfer_state { TRANSFER_NEW, TRANSFER_ACTIVE, TRANSFER_DONE };
+
+/* What a running transfer waits for; each phase has its own timer. */
+enum transfer_phase { PHASE_CONNECT, PHASE_SEND, PHASE_FIRST_BYTE, PHASE_BODY };
+
+struct transfer {
+    enum transfer_state state;
+
+    /* The outcome: once the state is TRANSFER_DONE. */
+    bool failed;
+    struct error error; /* where it failed */
+    int status;
+    struct buf body;      /* may be moved out */
+    int64_t connect_time; /* nanoseconds since the start, 0 where it did not come to that */
+    int64_t first_byte_time;
+    int64_t total_time;
+    bool reused; /* went over a connection that was open already */
+
+    /* Private to net. */
+    struct transport *transport;
+    struct transfer *next, **link;
+    void *easy;
+    struct curl_slist *fields; /* of the request; wiped when freed */
+    void (*done)(void *ctx);
+    void *ctx;
+    enum transfer_phase phase;
+    int64_t started;
+    int64_t mark; /* when the phase began, or last made progress */
+    int64_t connect_timeout, first_byte_timeout, idle_timeout, total_timeout;
+    int64_t body_size; /* of the request */
+    int64_t body_sent;
+    bool may_resend; /* the method is idempotent */
+    bool connected;  /* the request was, or is being, written */
+    bool has_type;   /* the request names its Content-Type */
+    bool headers_done;
+    struct buf headers; /* of the answer: status line and lines, names in lower case */
+    size_t header_count;
+    size_t header_bytes;
+    char origin[TRANSFER_ORIGIN_SIZE]; /* for messages: the URL without path, query and userinfo */
+    char proxy[TRANSFER_ORIGIN_SIZE];  /* likewise, or "" */
+    char detail[TRANSFER_DETAIL_SIZE]; /* what libcurl says */
+};
+
+/* A name or value inside the transfer's memory; no NUL at its end. */
+struct transfer_text {
+    const char *data;
+    size_t len;
+};
+
+/* Makes *x a transfer that holds nothing. */
+void transfer_init(struct transfer *x);
+
+/* Adds a header to a new transfer; the text is copied. Spaces around the value are dropped. False
+ * with a usage error where the name is no token, is one that the transport sets itself, or the
+ * value has a control byte. The error never shows the value. */
+bool transfer_header(struct transfer *x, const char *name, size_t name_len, const char *value,
+                     size_t len, struct error *err);
+
+/* Starts it; from then on *x must not move. `done` is called once, from transport_dispatch, and
+ * must not start or close transfers; it is not called after transfer_close. False with `err` set
+ * where it can not start: nothing was sent then. */
+bool transfer_start(struct transfer *x, struct transport *t, const struct transfer_request *request,
+                    void (*done)(void *ctx), void *ctx, struct error *err);
+
+/* Ends it at once, without waiting for the network or the resolver, and frees what it holds. Any
+ * number of times, in any state, before or after its transport is gone. */
+void transfer_close(struct transfer *x);
+
+/* The answer's reason phrase, maybe empty. */
+struct transfer_text transfer_reason(const struct transfer *x);
+
+/* The answer's headers one by one: start with *offset 0; false after the last. Names are in lower
+ * case; lines that are no header are left out. */
+bool transfer_next_header(const struct transfer *x, size_t *offset, struct transfer_text *name,
+                          struct transfer_text *value);
+
+#endif
