@@ -307,11 +307,16 @@ static CURLcode apply_options(CURL *easy, const struct transfer_request *request
     return code;
 }
 
-/* Method and body. A method that usually has a body announces one of no bytes. */
+/* A method that usually has a body announces one of no bytes. */
+static bool has_body(const struct transfer_request *request) {
+    const char *method = request->method;
+    return request->body != NULL || strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 ||
+           strcmp(method, "PATCH") == 0;
+}
+
 static CURLcode apply_method(CURL *easy, const struct transfer_request *request) {
     const char *method = request->method;
-    bool body = request->body != NULL || strcmp(method, "POST") == 0 ||
-                strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+    bool body = has_body(request);
     if (strcmp(method, "HEAD") == 0) {
         return curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
     }
@@ -344,8 +349,8 @@ static bool apply_callbacks(struct transfer *x) {
 
 /* The one place where a handle is set up. */
 static bool set_up(struct transfer *x, const struct transfer_request *request, struct error *err) {
-    bool body = request->body != NULL;
-    if (!add_field(x, "Expect:") || (body && !x->has_type && !add_field(x, "Content-Type:"))) {
+    bool untyped = has_body(request) && !x->has_type;
+    if (!add_field(x, "Expect:") || (untyped && !add_field(x, "Content-Type:"))) {
         return error_set(err, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "out of memory");
     }
     CURLcode code = apply_options(x->easy, request);
