@@ -1,0 +1,238 @@
+--- Plain HTTP for scripts and plugins: one request, one answer, whatever its status. No retries, no
+-- redirects and no credential but what the headers hold. Proxies and CAs come from the environment
+-- where the request does not name them.
+local check = require "moonflow.check"
+local config = require "moonflow.config"
+local env = require "moonflow.env"
+local error = require "moonflow.error"
+local json = require "moonflow.json"
+local sys = require "moonflow.sys"
+local url = require "moonflow.url"
+
+local http = {}
+
+---@class moonflow.HttpRequest
+---@field method? string default GET, or POST where there is a body
+---@field url string
+---@field headers? table<string, string|userdata|table> strings, secrets, or lists of those
+---@field body? string
+---@field json? any the body, encoded as JSON
+---@field timeout? number seconds to wait for the first byte, and between two pieces of the body
+---@field connect_timeout? number
+---@field total_timeout? number
+
+---@class moonflow.HttpResponse
+---@field status integer
+---@field reason string
+---@field headers table<string, string> names in lower case
+---@field body string
+---@field url string
+---@field timings table seconds since the start: connect, first_byte, total
+---@field reused boolean went over a connection that was open already
+
+--- What a request may say; those that are true are handed to moonflow._http under the same name.
+local FIELDS = {
+    method = false, url = true, headers = false, body = false, json = false, timeout = false,
+    connect_timeout = true, total_timeout = true, max_body = true, proxy = true, no_proxy = true,
+    ca_file = true, ca_path = true, client_cert = true, client_key = true, insecure_tls = true,
+    http2 = true, allow_insecure_http = true,
+}
+
+local CA_VARIABLES = { "MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE" }
+
+--- The proxy for a URL, and the hosts that need none, as Python's clients read them from the
+--- environment: HTTP_PROXY counts unless REQUEST_METHOD is set, since a CGI program finds a header of
+--- its own client in it. This machine is never asked through a proxy.
+---@param address string
+---@return string? proxy
+---@return string? no_proxy
+function http.proxy_for(address)
+    local parts = url.parse(address)
+    if not parts or url.is_loopback(parts.host) then
+        return nil
+    end
+    local proxy = env[parts.scheme .. "_proxy"]
+    if not proxy and not (parts.scheme == "http" and env.REQUEST_METHOD) then
+        proxy = env[parts.scheme:upper() .. "_PROXY"]
+    end
+    proxy = proxy or env.all_proxy or env.ALL_PROXY
+    if not proxy or proxy == "" then
+        return nil
+    end
+    return proxy, env.no_proxy or env.NO_PROXY
+end
+
+local function find_ca(ca_file)
+    if ca_file then
+        return ca_file, "ca_file"
+    end
+    for _, name in ipairs(CA_VARIABLES) do
+        if env[name] and env[name] ~= "" then
+            return env[name], name
+        end
+    end
+end
+
+--- Whether a certificate file or directory can be read.
+local function is_readable(path, status)
+    if status and status.type == "directory" then
+        return sys.list_dir(path) ~= nil
+    end
+    local file = io.open(path, "rb")
+    if file then
+        file:close()
+    end
+    return file ~= nil
+end
+
+local function read_tls(ca_file)
+    local insecure = not ca_file and config.get("MLFLOW_TRACKING_INSECURE_TLS")
+    if insecure and config.get("MLFLOW_TRACKING_SERVER_CERT_PATH") then
+        error.raise {
+            kind = "config",
+            message = "When 'ignore_tls_verification' is true then 'server_cert_path' must not be set!\n"
+                .. "MLFLOW_TRACKING_INSECURE_TLS and MLFLOW_TRACKING_SERVER_CERT_PATH contradict each other",
+            hint = "unset one of them",
+        }
+    end
+    local options = {
+        insecure_tls = insecure or nil,
+        client_cert = config.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"),
+    }
+    local path, source = find_ca(ca_file)
+    if insecure or not path then
+        return options
+    end
+    local status = sys.stat(path)
+    if not is_readable(path, status) then
+        error.raise {
+            kind = "config",
+            message = ("the CA certificates %s can not be read\nnamed by %s"):format(check.show(path), source),
+        }
+    end
+    options[status and status.type == "directory" and "ca_path" or "ca_file"] = path
+    return options
+end
+
+--- How servers are verified, and the client's own certificate: from `ca_file` (a file or directory)
+--- or MLflow's, requests' and curl's variables. A CA that can not be read is an error, never a
+--- reason to use the system's.
+---@param ca_file? string
+---@return table? options ca_file or ca_path, client_cert, insecure_tls: as a request has them
+---@return table? err
+function http.tls_options(ca_file)
+    local ok, result = pcall(read_tls, ca_file)
+    if not ok then
+        return nil, result
+    end
+    return result
+end
+
+local function misuse(message, hint)
+    error.raise { kind = "usage", message = message, hint = hint }
+end
+
+local function check_request(request)
+    if type(request) ~= "table" then
+        misuse("http.request takes a table, got " .. check.show(request))
+    end
+    for name in next, request do
+        if FIELDS[name] == nil then
+            local names = {}
+            for known in next, FIELDS do
+                names[#names + 1] = known
+            end
+            table.sort(names)
+            misuse(check.show(name) .. " is not a field of a request", check.hint(name, names))
+        end
+    end
+    if type(request.url) ~= "string" then
+        misuse("a request needs a url")
+    elseif request.json ~= nil and request.body ~= nil then
+        misuse("a request has a body or json, not both")
+    elseif request.headers ~= nil and type(request.headers) ~= "table" then
+        misuse("headers must be a table, got " .. check.show(request.headers))
+    end
+end
+
+--- The headers with a Content-Type for JSON, unless they have one.
+local function with_json_type(headers)
+    local merged = { ["Content-Type"] = "application/json" }
+    for name, value in next, headers or {} do
+        if type(name) == "string" and name:lower() == "content-type" then
+            merged["Content-Type"] = nil
+        end
+        merged[name] = value
+    end
+    return merged
+end
+
+--- The request as moonflow._http takes it, or nil and an error.
+local function build(request)
+    local exchange = {}
+    for name, handed_on in next, FIELDS do
+        if handed_on then
+            exchange[name] = request[name]
+        end
+    end
+    exchange.headers = request.headers
+    exchange.body = request.body
+    if request.json ~= nil then
+        local text, err = json.encode(request.json)
+        if not text then
+            return nil, err
+        end
+        exchange.body = text
+        exchange.headers = with_json_type(request.headers)
+    end
+    exchange.method = request.method or (exchange.body and "POST" or "GET")
+    exchange.first_byte_timeout = request.timeout
+    exchange.idle_timeout = request.timeout
+    if exchange.proxy == nil then
+        local no_proxy
+        exchange.proxy, no_proxy = http.proxy_for(request.url)
+        exchange.no_proxy = exchange.no_proxy or no_proxy
+    end
+    return exchange
+end
+
+--- Completes the TLS part of an https request that says nothing of its own.
+local function add_tls(exchange)
+    if not exchange.url:lower():find("^https:") or exchange.insecure_tls or exchange.ca_path then
+        return true
+    end
+    local options, err = http.tls_options(exchange.ca_file)
+    if not options then
+        return nil, err
+    end
+    exchange.ca_file, exchange.ca_path = options.ca_file, options.ca_path
+    exchange.insecure_tls = options.insecure_tls
+    exchange.client_cert = exchange.client_cert or options.client_cert
+    return true
+end
+
+--- Sends one request. An answer of any status is a success here.
+---@async
+---@param request moonflow.HttpRequest
+---@return moonflow.HttpResponse?
+---@return table? err
+function http.request(request)
+    check_request(request)
+    local exchange, err = build(request)
+    if not exchange then
+        return nil, err
+    end
+    local ok, tls_err = add_tls(exchange)
+    if not ok then
+        return nil, tls_err
+    end
+    local response, failure = require("moonflow._http").perform(exchange)
+    if not response then
+        return nil, failure
+    end
+    local body <close> = response.body
+    response.body = tostring(body)
+    return response
+end
+
+return http

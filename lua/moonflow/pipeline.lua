@@ -1,0 +1,307 @@
+--- From a request to a value: sign, transmit, judge, retry until the deadline, decode. Backends, C or
+-- Lua, reach it as `self:send{...}` and `self:pages{...}`.
+local check = require "moonflow.check"
+local config = require "moonflow.config"
+local env = require "moonflow.env"
+local error = require "moonflow.error"
+local json = require "moonflow.json"
+local judge = require "moonflow.judge"
+local retry = require "moonflow.retry"
+local settings = require "moonflow.settings"
+local sys = require "moonflow.sys"
+local url = require "moonflow.url"
+
+-- Failures of requests are raised bare: the method that the script called adds where, and the rest.
+local raise = _G.error
+
+local pipeline = {}
+
+--- A request as backends describe it. `policy` says when it may be repeated (see moonflow.retry); it
+-- follows from the method where it is missing: "create" for POST.
+---@class moonflow.Request
+---@field method string
+---@field url string absolute; names in it percent-encoded by moonflow.url
+---@field query? table list of {name, value} pairs
+---@field json? any the body, encoded as JSON
+---@field body? string the body as it is, in place of json
+---@field headers? table
+---@field policy? "get"|"write"|"delete"|"create"|"predict"
+---@field timeout? string|number the variable that holds the time to wait for the server, or seconds
+---@field options? table the call's own options, from `args.options`
+---@field hints? table what to try, by status and for "connect" and "unknown" (the outcome)
+
+--- A request for a list that comes in pages.
+---@class moonflow.PagedRequest: moonflow.Request
+---@field list string the answer's field that holds the items
+---@field token_field? string default "next_page_token"
+---@field token_param? string default "page_token"
+
+local FIELDS = {
+    method = true, url = true, query = true, json = true, body = true, headers = true, policy = true,
+    timeout = true, options = true, hints = true,
+}
+local PAGE_FIELDS = { list = true, token_field = true, token_param = true }
+
+local DEFAULT_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
+local TOTAL_TIMEOUT = 600   -- seconds, where nothing says otherwise
+local PAGES_MAX = 10000
+local PAGE_TOKEN_MAX = 8192 -- bytes
+
+local NONE = {}
+
+local perform -- moonflow._http's, loaded with the first request
+
+local function add_line(failure, field, text)
+    failure[field] = failure[field] and failure[field] .. "\n" .. text or text
+end
+
+--- Says in the error what this module knows of it, and raises it.
+local function give_up(call, failure, client)
+    local hints = call.request.hints or NONE
+    if call.attempts > 1 then
+        add_line(failure, "message", ("%d attempts in %.3g s"):format(call.attempts, sys.monotonic() - call.started))
+    end
+    if failure.phase == "connect" and failure.message:find("Connection refused", 1, true) then
+        failure.hint = hints.connect or failure.hint
+    end
+    if retry.is_outcome_unknown(call.policy, failure) then
+        add_line(failure, "message", "the outcome is unknown: the server may have done it")
+        add_line(failure, "hint", hints.unknown or "look whether it is there before you try again")
+    end
+    if failure.http_status == 401 or failure.http_status == 403 then
+        settings.forget(client) -- a credential in a file may be renewed before the next call
+    end
+    raise(failure, 0)
+end
+
+--- The value of a variable, read once as long as the environment stays the same.
+local function variable(own, name)
+    local value = own.variables[name]
+    if value == nil then
+        value = config.get(name)
+        own.variables[name] = value
+    end
+    return value
+end
+
+--- Seconds that one attempt may wait for the server.
+local function attempt_timeout(own, options, client_options, request, policy)
+    local chosen = options.timeout or client_options.timeout or request.timeout or policy.timeout or DEFAULT_TIMEOUT
+    return type(chosen) == "number" and chosen or variable(own, chosen)
+end
+
+--- Seconds for all attempts. What somebody chose holds; the default gives way to a longer time for one
+-- attempt.
+local function total_timeout(own, options, client_options, policy, timeout)
+    local chosen = options.total_timeout or client_options.total_timeout
+    if chosen then
+        return chosen
+    end
+    local seconds = policy.total_timeout and variable(own, policy.total_timeout) or TOTAL_TIMEOUT
+    if seconds < timeout and not (policy.total_timeout and env[policy.total_timeout]) then
+        return timeout
+    end
+    return seconds
+end
+
+local function misuse(message, ...)
+    error.raise { kind = "usage", message = message:format(...) }
+end
+
+--- The names of a set, in order, for hints.
+local function names_of(set)
+    local names = {}
+    for name in next, set do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+local function check_request(request)
+    for name in next, request do
+        if not FIELDS[name] then
+            error.raise {
+                kind = "usage",
+                message = check.show(name) .. " is not a field of a request",
+                hint = check.hint(name, names_of(FIELDS)),
+            }
+        end
+    end
+    if type(request.url) ~= "string" or type(request.method) ~= "string" then
+        misuse("a request needs a method and a url")
+    end
+end
+
+local function policy_of(request)
+    local name = request.policy or retry.policy_of_method[request.method]
+    return retry.policies[name]
+        or misuse("a request needs one of the policies %s", table.concat(names_of(retry.policies), ", "))
+end
+
+local function full_url(request)
+    if request.query and request.query[1] then
+        return request.url .. "?" .. url.query(request.query)
+    end
+    return request.url
+end
+
+local function encode_body(request)
+    if request.json == nil then
+        return request.body
+    end
+    local text, err = json.encode(request.json)
+    if not text then
+        raise(err, 0)
+    end
+    return text
+end
+
+local function headers_of(origin, request, options)
+    local headers = request.json ~= nil and origin.json_headers or origin.headers
+    if request.headers then
+        headers = settings.merge_headers(headers, request.headers)
+    end
+    if options.headers then
+        headers = settings.merge_headers(headers, options.headers)
+    end
+    return headers
+end
+
+--- Sends a request until it succeeds, may not be repeated, or the deadline has come.
+local function send_until(client, request, deadline)
+    local own = settings.of(client)
+    local policy = policy_of(request)
+    local options, client_options = request.options or NONE, client.config
+    if options.max_retries then
+        config.check_retries(options.max_retries, own.backoff)
+    end
+    local origin = settings.origin(client, own, request.url)
+    local timeout = attempt_timeout(own, options, client_options, request, policy)
+    local body = encode_body(request)
+    local started = sys.monotonic()
+    deadline = deadline or started + total_timeout(own, options, client_options, policy, timeout)
+
+    local exchange = {
+        method = request.method,
+        url = full_url(request),
+        headers = headers_of(origin, request, options),
+        body = body,
+        connect_timeout = options.connect_timeout or client_options.connect_timeout,
+        first_byte_timeout = timeout,
+        idle_timeout = timeout,
+        total_timeout = deadline - started,
+        proxy = origin.proxy,
+        no_proxy = origin.no_proxy,
+        ca_file = own.ca_file,
+        ca_path = own.ca_path,
+        client_cert = own.client_cert,
+        insecure_tls = own.insecure_tls,
+        http2 = client_options.http2,
+        allow_insecure_http = own.allow_insecure_http,
+    }
+    perform = perform or require("moonflow._http").perform
+    local call -- made when something has gone wrong
+    while true do
+        local response, failure = perform(exchange)
+        if response then
+            local status = response.status
+            if status < 300 then
+                retry.succeeded(origin.budget_key)
+                local value
+                value, failure = judge.success(exchange, origin, response)
+                if not failure then
+                    return value
+                end
+            elseif status == 404 and call and policy.gone_is_done then
+                return true
+            else
+                failure = judge.failure(exchange, origin, response, request.hints or NONE)
+            end
+        end
+        call = call or {
+            request = request, policy = policy, options = options, own = own, origin = origin,
+            deadline = deadline, started = started, attempts = 0,
+        }
+        call.attempts = call.attempts + 1
+        if not retry.again(call, failure, response and response.headers) then
+            give_up(call, failure, client)
+        end
+        exchange.total_timeout = math.max(0.001, deadline - sys.monotonic())
+    end
+end
+
+--- Sends a request and returns the decoded answer. Raises an error object.
+---@async
+---@param client table
+---@param request moonflow.Request
+---@return any
+function pipeline.send(client, request)
+    if client.plugin ~= false then -- built-in backends write no unknown fields
+        check_request(request)
+    end
+    return send_until(client, request)
+end
+
+local function raise_decode(message, ...)
+    raise(error.new { kind = "decode", message = message:format(...) }, 0)
+end
+
+--- The items of one page: an empty list where the field is missing.
+local function items_of(answer, field)
+    local list = type(answer) == "table" and answer[field]
+    if list == nil or list == json.null then
+        return NONE
+    elseif type(list) ~= "table" then
+        raise_decode("the server's answer has no list %q", field)
+    end
+    return list
+end
+
+--- The token of the next page, or nil where there is none.
+local function token_of(answer, field)
+    local token = answer[field]
+    if token == nil or token == json.null or token == "" then
+        return nil
+    elseif type(token) ~= "string" or #token > PAGE_TOKEN_MAX then
+        raise_decode("%q in the server's answer is no token", field)
+    end
+    return token
+end
+
+--- Sends a request for each page of a list, within one deadline, and returns all its items. An empty
+-- token and one that came before end the list.
+---@async
+---@param client table
+---@param request moonflow.PagedRequest
+---@return table items
+function pipeline.pages(client, request)
+    local page = {}
+    for name, value in next, request do
+        if not PAGE_FIELDS[name] then
+            page[name] = value
+        end
+    end
+    check_request(page)
+    if type(request.list) ~= "string" then
+        misuse("a request for pages needs the field \"list\"")
+    end
+    local options = request.options or NONE
+    local deadline = sys.monotonic() + (options.total_timeout or client.config.total_timeout or TOTAL_TIMEOUT)
+    local items, seen = json.array {}, {}
+    for _ = 1, PAGES_MAX do
+        local answer = send_until(client, page, deadline)
+        local list = items_of(answer, request.list)
+        table.move(list, 1, #list, #items + 1, items)
+        local token = token_of(answer, request.token_field or "next_page_token")
+        if not token or seen[token] then
+            return items
+        end
+        seen[token] = true
+        page.query = { table.unpack(request.query or NONE) }
+        page.query[#page.query + 1] = { request.token_param or "page_token", token }
+    end
+    return raise_decode("the server's list has more than %d pages", PAGES_MAX)
+end
+
+return pipeline

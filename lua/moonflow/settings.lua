@@ -1,0 +1,151 @@
+--- What all requests of a client have in common: retries, TLS, proxies and headers, from its options
+-- and the environment. Read at the first request, and again when a script has changed the
+-- environment.
+local config = require "moonflow.config"
+local credentials = require "moonflow.credentials"
+local error = require "moonflow.error"
+local http = require "moonflow.http"
+local notice = require "moonflow.notice"
+local sys = require "moonflow.sys"
+local url = require "moonflow.url"
+
+-- The environment's `changes` is another number whenever a script has changed it.
+local environment = getmetatable(require "moonflow.env")
+
+local settings = {}
+
+local USER_AGENT = "moonflow/" .. sys.version
+
+--- One machine to talk to, as scheme, host and port.
+---@class moonflow.Origin
+---@field text string "http://localhost:5000", for messages
+---@field json_headers table headers of requests with a JSON body
+---@field headers table headers of requests without
+---@field proxy? string
+---@field no_proxy? string
+---@field credential boolean
+---@field source string where the credential came from, or was looked for
+
+local function read_tls(client, into)
+    local tls, err = http.tls_options(client.config.ca_file)
+    if not tls then
+        error.raise(err)
+    end
+    for name, value in next, tls do
+        into[name] = value
+    end
+    if tls.insecure_tls then
+        notice.once("MLFLOW_TRACKING_INSECURE_TLS is set: servers are not verified")
+    end
+end
+
+local function read(client)
+    local options = client.config
+    config.refuse_unsupported()
+    local max_retries = options.max_retries or config.get("MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+    local backoff = config.get("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR")
+    config.check_retries(max_retries, backoff)
+    local jitter = config.get("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER")
+    local own = {
+        changes = environment.changes,
+        max_retries = max_retries,
+        backoff = backoff,
+        jitter = math.max(0, math.min(1, jitter)),
+        respect_retry_after = config.get("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"),
+        allow_insecure_http = options.allow_insecure_http,
+        origins = {},
+        last_origin = nil,
+        variables = {}, -- those that were read, by name
+    }
+    if own.allow_insecure_http == nil then
+        own.allow_insecure_http = config.get("MOONFLOW_ALLOW_INSECURE_HTTP")
+    end
+    read_tls(client, own)
+    return own
+end
+
+--- The settings of a client as they are now.
+---@param client table
+---@return table
+function settings.of(client)
+    local own = client._settings
+    if not own or own.changes ~= environment.changes then
+        own = read(client)
+        client._settings = own
+    end
+    return own
+end
+
+--- Forgets what was read: the next request reads files again.
+---@param client table
+function settings.forget(client)
+    client._settings = nil
+end
+
+--- Headers with more of them, whatever the letter case of their names; the later ones win.
+---@param base table
+---@param more? table
+---@return table
+function settings.merge_headers(base, more)
+    local names, merged = {}, {}
+    for _, headers in ipairs { base, more } do
+        for name, value in next, headers do
+            local lower = name:lower()
+            if names[lower] then
+                merged[names[lower]] = nil
+            end
+            names[lower] = name
+            merged[name] = value
+        end
+    end
+    return merged
+end
+
+local function new_origin(client, key)
+    local parts, err = url.parse(key)
+    if not parts then
+        error.raise(err)
+    end
+    local options = client.config
+    local proxy, no_proxy = options.proxy, nil
+    if not proxy then
+        proxy, no_proxy = http.proxy_for(key)
+    end
+    local secret, source = credentials.find(options, parts.origin)
+    local headers = { ["User-Agent"] = USER_AGENT, Accept = "application/json", Authorization = secret }
+    headers = settings.merge_headers(headers, options.headers)
+    return {
+        text = key,
+        budget_key = parts.origin,
+        proxy = proxy,
+        no_proxy = no_proxy,
+        credential = secret ~= nil,
+        source = source,
+        headers = headers,
+        json_headers = settings.merge_headers({ ["Content-Type"] = "application/json" }, headers),
+    }
+end
+
+local SLASH = ("/"):byte()
+
+--- What is known of the origin of a URL.
+---@param client table
+---@param own table the client's settings
+---@param address string
+---@return moonflow.Origin
+function settings.origin(client, own, address)
+    local last = own.last_origin -- nearly always the same one
+    if last and address:find(last.text, 1, true) == 1 and address:byte(#last.text + 1) == SLASH then
+        return last
+    end
+    local key = address:match("^[^/]*//[^/?#]*") or address
+    local origin = own.origins[key]
+    if not origin then
+        origin = new_origin(client, key)
+        own.origins[key] = origin
+    end
+    own.last_origin = origin
+    return origin
+end
+
+return settings
