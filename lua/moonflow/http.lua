@@ -30,12 +30,19 @@ local http = {}
 ---@field timings table seconds since the start: connect, first_byte, total
 ---@field reused boolean went over a connection that was open already
 
---- What a request may say; those that are true are handed to moonflow._http under the same name.
+--- What a request may say; those that are true are settings of moonflow._http.profile.
 local FIELDS = {
-    method = false, url = true, headers = false, body = false, json = false, timeout = false,
-    connect_timeout = true, total_timeout = true, max_body = true, proxy = true, no_proxy = true,
+    method = false, url = true, headers = true, body = false, json = false, timeout = false,
+    connect_timeout = false, total_timeout = false, max_body = true, proxy = true, no_proxy = true,
     ca_file = true, ca_path = true, client_cert = true, client_key = true, insecure_tls = true,
     http2 = true, allow_insecure_http = true,
+}
+
+---@type moonflow.Param[]
+local TIMES = check.index {
+    { name = "timeout", type = "seconds", doc = "to wait for the first byte, and between two pieces of the body" },
+    { name = "connect_timeout", type = "seconds", doc = "to connect" },
+    { name = "total_timeout", type = "seconds", doc = "for all of it" },
 }
 
 local CA_VARIABLES = { "MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE" }
@@ -152,6 +159,15 @@ local function check_request(request)
         misuse("a request has a body or json, not both")
     elseif request.headers ~= nil and type(request.headers) ~= "table" then
         misuse("headers must be a table, got " .. check.show(request.headers))
+    elseif request.body ~= nil and type(request.body) ~= "string" then
+        misuse("a request's body must be a string, got " .. check.show(request.body))
+    elseif request.method ~= nil and type(request.method) ~= "string" then
+        misuse("a request's method must be a string, got " .. check.show(request.method))
+    end
+    for _, param in ipairs(TIMES) do
+        if request[param.name] ~= nil then
+            check.value(param, request[param.name], "field")
+        end
     end
 end
 
@@ -167,47 +183,46 @@ local function with_json_type(headers)
     return merged
 end
 
---- The request as moonflow._http takes it, or nil and an error.
-local function build(request)
-    local exchange = {}
-    for name, handed_on in next, FIELDS do
-        if handed_on then
-            exchange[name] = request[name]
+--- The body, and whether it is JSON; or nil, nil and an error.
+local function encode_body(request)
+    if request.json == nil then
+        return request.body, false
+    end
+    local text, err = json.encode(request.json)
+    return text, true, err
+end
+
+--- What moonflow._http.profile takes.
+local function build(request, is_json)
+    local own = {}
+    for name, is_setting in next, FIELDS do
+        if is_setting then
+            own[name] = request[name]
         end
     end
-    exchange.headers = request.headers
-    exchange.body = request.body
-    if request.json ~= nil then
-        local text, err = json.encode(request.json)
-        if not text then
-            return nil, err
-        end
-        exchange.body = text
-        exchange.headers = with_json_type(request.headers)
+    if is_json then
+        own.headers = with_json_type(request.headers)
     end
-    exchange.method = request.method or (exchange.body and "POST" or "GET")
-    exchange.first_byte_timeout = request.timeout
-    exchange.idle_timeout = request.timeout
-    if exchange.proxy == nil then
+    if own.proxy == nil then
         local no_proxy
-        exchange.proxy, no_proxy = http.proxy_for(request.url)
-        exchange.no_proxy = exchange.no_proxy or no_proxy
+        own.proxy, no_proxy = http.proxy_for(request.url)
+        own.no_proxy = own.no_proxy or no_proxy
     end
-    return exchange
+    return own
 end
 
 --- Completes the TLS part of an https request that says nothing of its own.
-local function add_tls(exchange)
-    if not exchange.url:lower():find("^https:") or exchange.insecure_tls or exchange.ca_path then
+local function add_tls(own)
+    if not own.url:lower():find("^https:") or own.insecure_tls or own.ca_path then
         return true
     end
-    local options, err = http.tls_options(exchange.ca_file)
+    local options, err = http.tls_options(own.ca_file)
     if not options then
         return nil, err
     end
-    exchange.ca_file, exchange.ca_path = options.ca_file, options.ca_path
-    exchange.insecure_tls = options.insecure_tls
-    exchange.client_cert = exchange.client_cert or options.client_cert
+    own.ca_file, own.ca_path = options.ca_file, options.ca_path
+    own.insecure_tls = options.insecure_tls
+    own.client_cert = own.client_cert or options.client_cert
     return true
 end
 
@@ -218,21 +233,39 @@ end
 ---@return table? err
 function http.request(request)
     check_request(request)
-    local exchange, err = build(request)
-    if not exchange then
+    local body, is_json, err = encode_body(request)
+    if err then
         return nil, err
     end
-    local ok, tls_err = add_tls(exchange)
+    local own = build(request, is_json)
+    local ok, tls_err = add_tls(own)
     if not ok then
         return nil, tls_err
     end
-    local response, failure = require("moonflow._http").perform(exchange)
+    local _http = require "moonflow._http"
+    local profile, refusal = _http.profile(own)
+    if not profile then
+        return nil, refusal
+    end
+    local method = request.method or (body and "POST" or "GET")
+    local response, failure = _http.perform(profile, method, request.url, body, request.timeout,
+        request.total_timeout, request.connect_timeout)
     if not response then
         return nil, failure
     end
-    local body <close> = response.body
-    response.body = tostring(body)
-    return response
+    local buffer <close> = response.body
+    local reason, headers = _http.parse_head(response.head)
+    return {
+        status = response.status,
+        reason = reason,
+        headers = headers,
+        body = tostring(buffer),
+        url = request.url,
+        timings = {
+            connect = response.connect_time, first_byte = response.first_byte_time, total = response.total_time,
+        },
+        reused = response.reused,
+    }
 end
 
 return http

@@ -65,6 +65,16 @@ local function clean_value(value)
     return copy
 end
 
+local parse_head -- moonflow._http's, which is loaded when there is something to judge
+
+--- Reads the reason and the headers of a response, which a good answer does not need.
+local function read_head(response)
+    if not response.headers then
+        parse_head = parse_head or require("moonflow._http").parse_head
+        response.reason, response.headers = parse_head(response.head)
+    end
+end
+
 local function is_html(response, text)
     local content_type = response.headers["content-type"] or ""
     return content_type:lower():find("html", 1, true) ~= nil or text:sub(1, 256):lower():find("^%s*<!?%a") ~= nil
@@ -141,10 +151,10 @@ local function read_body(response)
     return text, nil, judge.clean(text, BODY_MAX)
 end
 
---- "GET /path" of an exchange, without the query.
-local function request_line(exchange)
-    local path = exchange.url:match("^[^/]*//[^/?#]*([^?#]*)")
-    return ("%s %s"):format(exchange.method, path ~= "" and path or "/")
+--- "GET /path" of a request, without the query.
+local function request_line(request)
+    local path = request.url:match("^[^/]*//[^/?#]*([^?#]*)")
+    return ("%s %s"):format(request.method, path ~= "" and path or "/")
 end
 
 local function request_id(headers)
@@ -165,13 +175,13 @@ local function redirect_target(location)
     return one_line((scheme or "") .. (host and "//" .. host:gsub("^.*@", "") or ""), 200)
 end
 
-local function redirect(exchange, origin, response)
+local function redirect(request, origin, response)
     local to = redirect_target(response.headers.location)
     return error.new {
         kind = "http",
         http_status = response.status,
         message = ("%s answered %d, a redirect to %s\n%s; moonflow follows no redirects"):format(origin.text,
-            response.status, to, request_line(exchange)),
+            response.status, to, request_line(request)),
         request_id = request_id(response.headers),
         hint = to:find("://", 1, true) and to ~= origin.text
             and "use that address as the target, if you trust it" or "check the target's URL",
@@ -186,15 +196,16 @@ local function credential_hint(origin)
 end
 
 --- The error that a status of 300 or above is.
----@param exchange table what was sent
+---@param request table what was sent
 ---@param origin moonflow.Origin
 ---@param response table
 ---@param hints table by status, from the backend, for answers that say nothing of their own
 ---@return table error
-function judge.failure(exchange, origin, response, hints)
+function judge.failure(request, origin, response, hints)
+    read_head(response)
     local status = response.status
     if status < 400 then
-        return redirect(exchange, origin, response)
+        return redirect(request, origin, response)
     end
     local message, code, body = read_body(response)
     local reason = response.reason ~= "" and one_line(response.reason, 60) or nil
@@ -214,7 +225,7 @@ function judge.failure(exchange, origin, response, hints)
         kind = "http",
         http_status = status,
         error_code = code,
-        message = first .. "\n" .. request_line(exchange),
+        message = first .. "\n" .. request_line(request),
         body = body,
         request_id = request_id(response.headers),
         hint = hint,
@@ -223,32 +234,33 @@ end
 
 local EMPTY_IS_DONE = { PUT = true, PATCH = true, DELETE = true }
 
-local function not_json(exchange, origin, response, what, why)
+local function not_json(request, origin, response, what, why)
+    read_head(response)
     return error.new {
         kind = "decode",
         http_status = response.status,
         message = ("%s answered %d with %s, not JSON\n%s%s"):format(origin.text, response.status, what,
-            request_line(exchange), why and ": " .. why or ""),
+            request_line(request), why and ": " .. why or ""),
         request_id = request_id(response.headers),
     }
 end
 
 --- The value that a 2xx answer stands for, or nil and an error. An empty answer is true for PUT,
 -- PATCH and DELETE, and nil for 204.
----@param exchange table what was sent
+---@param request table what was sent
 ---@param origin moonflow.Origin
 ---@param response table
 ---@return any value
 ---@return table? error
-function judge.success(exchange, origin, response)
+function judge.success(request, origin, response)
     local body = response.body
     if #body == 0 then
-        if EMPTY_IS_DONE[exchange.method] then
+        if EMPTY_IS_DONE[request.method] then
             return true
         elseif response.status == 204 then
             return nil
         end
-        return nil, not_json(exchange, origin, response, "an empty body")
+        return nil, not_json(request, origin, response, "an empty body")
     end
     local value, err = json.decode(body)
     if value ~= nil then
@@ -256,13 +268,14 @@ function judge.success(exchange, origin, response)
     end
     local text = tostring(body)
     local failure
+    read_head(response)
     if is_html(response, text) then
         local title = page_title(text)
-        failure = not_json(exchange, origin, response, "an HTML page",
+        failure = not_json(request, origin, response, "an HTML page",
             title and ("title %q"):format(title) or nil)
         failure.hint = "check the target's URL: this may be a login page or another server"
     else
-        failure = not_json(exchange, origin, response, "something else",
+        failure = not_json(request, origin, response, "something else",
             ("%s; it begins %q"):format(one_line(err.message, 200), one_line(text, 80)))
     end
     return nil, failure

@@ -157,17 +157,6 @@ local function encode_body(request)
     return text
 end
 
-local function headers_of(origin, request, options)
-    local headers = request.json ~= nil and origin.json_headers or origin.headers
-    if request.headers then
-        headers = settings.merge_headers(headers, request.headers)
-    end
-    if options.headers then
-        headers = settings.merge_headers(headers, options.headers)
-    end
-    return headers
-end
-
 --- Sends a request until it succeeds, may not be repeated, or the deadline has come.
 local function send_until(client, request, deadline)
     local own = settings.of(client)
@@ -178,45 +167,30 @@ local function send_until(client, request, deadline)
     end
     local origin = settings.origin(client, own, request.url)
     local timeout = attempt_timeout(own, options, client_options, request, policy)
-    local body = encode_body(request)
+    local address, body = full_url(request), encode_body(request)
     local started = sys.monotonic()
     deadline = deadline or started + total_timeout(own, options, client_options, policy, timeout)
 
-    local exchange = {
-        method = request.method,
-        url = full_url(request),
-        headers = headers_of(origin, request, options),
-        body = body,
-        connect_timeout = options.connect_timeout or client_options.connect_timeout,
-        first_byte_timeout = timeout,
-        idle_timeout = timeout,
-        total_timeout = deadline - started,
-        proxy = origin.proxy,
-        no_proxy = origin.no_proxy,
-        ca_file = own.ca_file,
-        ca_path = own.ca_path,
-        client_cert = own.client_cert,
-        insecure_tls = own.insecure_tls,
-        http2 = client_options.http2,
-        allow_insecure_http = own.allow_insecure_http,
-    }
+    local profile = settings.profile(origin, request.json ~= nil, request.headers, options.headers)
+    local connect_timeout = options.connect_timeout or client_options.connect_timeout
     perform = perform or require("moonflow._http").perform
     local call -- made when something has gone wrong
     while true do
-        local response, failure = perform(exchange)
+        local response, failure = perform(profile, request.method, address, body, timeout,
+            math.max(0.001, deadline - sys.monotonic()), connect_timeout)
         if response then
             local status = response.status
             if status < 300 then
                 retry.succeeded(origin.budget_key)
                 local value
-                value, failure = judge.success(exchange, origin, response)
+                value, failure = judge.success(request, origin, response)
                 if not failure then
                     return value
                 end
             elseif status == 404 and call and policy.gone_is_done then
                 return true
             else
-                failure = judge.failure(exchange, origin, response, request.hints or NONE)
+                failure = judge.failure(request, origin, response, request.hints or NONE)
             end
         end
         call = call or {
@@ -227,7 +201,6 @@ local function send_until(client, request, deadline)
         if not retry.again(call, failure, response and response.headers) then
             give_up(call, failure, client)
         end
-        exchange.total_timeout = math.max(0.001, deadline - sys.monotonic())
     end
 end
 

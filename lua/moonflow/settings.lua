@@ -19,10 +19,10 @@ local USER_AGENT = "moonflow/" .. sys.version
 --- One machine to talk to, as scheme, host and port.
 ---@class moonflow.Origin
 ---@field text string "http://localhost:5000", for messages
----@field json_headers table headers of requests with a JSON body
----@field headers table headers of requests without
----@field proxy? string
----@field no_proxy? string
+---@field budget_key string the same, in one form
+---@field shared table what moonflow._http.profile takes, but for the Content-Type
+---@field profile? userdata of requests without a JSON body
+---@field json_profile? userdata of requests with one
 ---@field credential boolean
 ---@field source string where the credential came from, or was looked for
 
@@ -101,7 +101,7 @@ function settings.merge_headers(base, more)
     return merged
 end
 
-local function new_origin(client, key)
+local function new_origin(client, own, key)
     local parts, err = url.parse(key)
     if not parts then
         error.raise(err)
@@ -113,17 +113,62 @@ local function new_origin(client, key)
     end
     local secret, source = credentials.find(options, parts.origin)
     local headers = { ["User-Agent"] = USER_AGENT, Accept = "application/json", Authorization = secret }
-    headers = settings.merge_headers(headers, options.headers)
     return {
         text = key,
         budget_key = parts.origin,
-        proxy = proxy,
-        no_proxy = no_proxy,
         credential = secret ~= nil,
         source = source,
-        headers = headers,
-        json_headers = settings.merge_headers({ ["Content-Type"] = "application/json" }, headers),
+        shared = {
+            url = key,
+            headers = settings.merge_headers(headers, options.headers),
+            proxy = proxy,
+            no_proxy = no_proxy,
+            ca_file = own.ca_file,
+            ca_path = own.ca_path,
+            client_cert = own.client_cert,
+            insecure_tls = own.insecure_tls,
+            http2 = options.http2,
+            allow_insecure_http = own.allow_insecure_http,
+        },
     }
+end
+
+local new_profile -- moonflow._http's, loaded with the first request
+
+--- Makes the profile of requests to an origin. Raises where a credential must not go there.
+local function make_profile(origin, is_json, ...)
+    local shared = {}
+    for name, value in next, origin.shared do
+        shared[name] = value
+    end
+    if is_json then
+        shared.headers = settings.merge_headers({ ["Content-Type"] = "application/json" }, shared.headers)
+    end
+    for _, more in ipairs { ... } do
+        shared.headers = settings.merge_headers(shared.headers, more)
+    end
+    new_profile = new_profile or require("moonflow._http").profile
+    local profile, err = new_profile(shared)
+    return profile or error.raise(err)
+end
+
+--- The transport's profile for a request: one that is kept, unless the request has headers of its own.
+---@param origin moonflow.Origin
+---@param is_json boolean whether the body is JSON
+---@param request_headers? table
+---@param call_headers? table
+---@return userdata
+function settings.profile(origin, is_json, request_headers, call_headers)
+    if request_headers or call_headers then
+        return make_profile(origin, is_json, request_headers or {}, call_headers)
+    end
+    local name = is_json and "json_profile" or "profile"
+    local profile = origin[name]
+    if not profile then
+        profile = make_profile(origin, is_json)
+        origin[name] = profile
+    end
+    return profile
 end
 
 local SLASH = ("/"):byte()
@@ -141,7 +186,7 @@ function settings.origin(client, own, address)
     local key = address:match("^[^/]*//[^/?#]*") or address
     local origin = own.origins[key]
     if not origin then
-        origin = new_origin(client, key)
+        origin = new_origin(client, own, key)
         own.origins[key] = origin
     end
     own.last_origin = origin

@@ -1,6 +1,7 @@
-/* moonflow._http: one HTTP exchange. It checks the request, keeps credentials to their origin,
- * hands the rest to src/net and parks the task. Its module is loaded at the first request. What a
- * status means, retries, proxies and the environment are the business of the Lua above. */
+/* moonflow._http: one HTTP exchange. What requests to one origin have in common is a profile, which
+ * keeps credentials to that origin; the rest goes to src/net while the task is parked. Its module
+ * is loaded at the first request. What a status means, retries, proxies and the environment are the
+ * business of the Lua above. */
 #include <math.h>
 #include <string.h>
 #include <strings.h>
@@ -15,36 +16,63 @@
 #include "net/transport.h"
 
 #define HTTP_STATE "moonflow.http" /* metatable, and registry field of the one instance */
+#define HTTP_PROFILE "moonflow.http.profile"
 #define HTTP_CALL "moonflow.http.call"
 
 static const size_t MAX_BODY = (size_t)64 * 1024 * 1024;
-
-enum { REQUEST = 1, STATE = lua_upvalueindex(1) };
 
 /* The transport of a Lua state, known to its loop. */
 struct http {
     struct transport *transport;
     struct source source;
     const struct task_api *api;
+    uint64_t profiles; /* how many were made: the number of the next */
 };
 
-/* One running perform(). Its user value anchors the request's body. */
+enum {
+    STATE = lua_upvalueindex(1),
+    SETTINGS = 1, /* profile()'s argument, and the user value that anchors its texts */
+    PROFILE = 1,  /* perform()'s arguments */
+    METHOD,
+    URL,
+    BODY,
+    TIMEOUT,
+    TOTAL_TIMEOUT,
+    CONNECT_TIMEOUT,
+    CALL,             /* the running call */
+    CALL_PROFILE = 1, /* user values of a call: what must live as long as it */
+    CALL_BODY,
+    CALL_VALUES = CALL_BODY
+};
+
+/* What the requests to one origin have in common. */
+struct profile {
+    struct transfer_fields fields;
+    struct transfer_request request; /* as far as it is known */
+    char origin[URL_ORIGIN_SIZE];
+    bool safe;         /* https, this machine, or the user's express wish */
+    size_t prefix_len; /* of the origin as it was written, which a request's URL begins with */
+    const char *prefix;
+};
+
+/* One running perform(). */
 struct call {
     struct transfer transfer;
     struct waiter waiter;
     const struct task_api *api;
 };
 
-/* The request's fields */
+/* The settings of a profile */
 
 static int wrong_type(lua_State *L, const char *name, const char *wanted) {
-    return lib_misuse(L, "request.%s must be %s, not %s", name, wanted, luaL_typename(L, -1));
+    return lib_misuse(L, "the setting %s must be %s, not %s", name, wanted, luaL_typename(L, -1));
 }
 
-/* The texts stay on the stack, which keeps them where they are until the transfer is started. */
+/* The settings' table keeps the text where it is. */
 static const char *text_field(lua_State *L, const char *name) {
     size_t len;
-    if (lua_getfield(L, REQUEST, name) == LUA_TNIL) {
+    if (lua_getfield(L, SETTINGS, name) == LUA_TNIL) {
+        lua_pop(L, 1);
         return NULL;
     }
     if (lua_type(L, -1) != LUA_TSTRING) {
@@ -52,21 +80,14 @@ static const char *text_field(lua_State *L, const char *name) {
     }
     const char *text = lua_tolstring(L, -1, &len);
     if (strlen(text) != len) {
-        lib_misuse(L, "request.%s has a NUL byte", name);
+        lib_misuse(L, "the setting %s has a NUL byte", name);
     }
-    return text;
-}
-
-static const char *required_text(lua_State *L, const char *name) {
-    const char *text = text_field(L, name);
-    if (text == NULL) {
-        wrong_type(L, name, "a string");
-    }
+    lua_pop(L, 1);
     return text;
 }
 
 static bool flag_field(lua_State *L, const char *name) {
-    int type = lua_getfield(L, REQUEST, name);
+    int type = lua_getfield(L, SETTINGS, name);
     if (type != LUA_TNIL && type != LUA_TBOOLEAN) {
         wrong_type(L, name, "a boolean");
     }
@@ -75,26 +96,13 @@ static bool flag_field(lua_State *L, const char *name) {
     return value;
 }
 
-/* Seconds as nanoseconds. `usual` is in seconds; infinity is no limit. */
-static int64_t time_field(lua_State *L, const char *name, double usual) {
-    double seconds = usual;
-    if (lua_getfield(L, REQUEST, name) != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TNUMBER || !(lua_tonumber(L, -1) > 0)) {
-            lib_misuse(L, "request.%s must be a number of seconds above 0", name);
-        }
-        seconds = lua_tonumber(L, -1);
-    }
-    lua_pop(L, 1);
-    return seconds < 9e9 ? (int64_t)(seconds * 1e9) : TRANSPORT_NEVER;
-}
-
 static size_t size_field(lua_State *L, const char *name, size_t usual) {
     size_t size = usual;
-    if (lua_getfield(L, REQUEST, name) != LUA_TNIL) {
+    if (lua_getfield(L, SETTINGS, name) != LUA_TNIL) {
         int is_integer;
         lua_Integer value = lua_tointegerx(L, -1, &is_integer);
         if (!is_integer || value < 0) {
-            lib_misuse(L, "request.%s must be a number of bytes", name);
+            lib_misuse(L, "the setting %s must be a number of bytes", name);
         }
         size = (size_t)value;
     }
@@ -102,56 +110,43 @@ static size_t size_field(lua_State *L, const char *name, size_t usual) {
     return size;
 }
 
-static void read_request(lua_State *L, struct transfer_request *r) {
-    memset(r, 0, sizeof *r);
-    r->method = required_text(L, "method");
-    r->url = required_text(L, "url");
+static void read_settings(lua_State *L, struct transfer_request *r) {
     r->proxy = text_field(L, "proxy");
     r->no_proxy = text_field(L, "no_proxy");
     r->ca_file = text_field(L, "ca_file");
     r->ca_path = text_field(L, "ca_path");
     r->client_cert = text_field(L, "client_cert");
     r->client_key = text_field(L, "client_key");
-    r->connect_timeout = time_field(L, "connect_timeout", 10);
-    r->first_byte_timeout = time_field(L, "first_byte_timeout", 120);
-    r->idle_timeout = time_field(L, "idle_timeout", 120);
-    r->total_timeout = time_field(L, "total_timeout", HUGE_VAL);
     r->max_body = size_field(L, "max_body", MAX_BODY);
     r->insecure_tls = flag_field(L, "insecure_tls");
     r->http2 = flag_field(L, "http2");
     if (r->ca_file != NULL && r->ca_path != NULL) {
-        lib_misuse(L, "request.ca_file and request.ca_path exclude each other");
-    }
-    /* Last, so that the body is on top of the stack. */
-    if (lua_getfield(L, REQUEST, "body") != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TSTRING) {
-            wrong_type(L, "body", "a string");
-        }
-        r->body = lua_tolstring(L, -1, &r->body_len);
+        lib_misuse(L, "the settings ca_file and ca_path exclude each other");
     }
 }
 
 /* Headers and credentials */
 
-/* Where a request goes, and whether a credential may go there. */
-struct destination {
-    char origin[URL_ORIGIN_SIZE];
-    bool safe; /* https, this machine, or the user's express wish */
-};
-
-static bool find_destination(lua_State *L, const char *text, struct destination *to,
-                             struct error *err) {
+/* Reads where the profile's requests go, and whether a credential may go there. */
+static bool read_origin(lua_State *L, struct profile *p, struct error *err) {
+    const char *text = text_field(L, "url");
+    if (text == NULL) {
+        return error_set(err, ERROR_USAGE, NULL, "a profile needs a url");
+    }
     struct url url;
     if (!url_parse(&url, text, strlen(text), err)) {
         return false;
     }
-    if (strcmp(url.scheme, "https") != 0 && strcmp(url.scheme, "http") != 0) {
+    bool https = strcmp(url.scheme, "https") == 0;
+    if (!https && strcmp(url.scheme, "http") != 0) {
         return error_set(err, ERROR_USAGE, NULL, "a URL must be http:// or https://, not %s://",
                          url.scheme);
     }
-    url_origin(&url, to->origin);
-    to->safe = strcmp(url.scheme, "https") == 0 || url_is_loopback(url.host) ||
-               flag_field(L, "allow_insecure_http");
+    url_origin(&url, p->origin);
+    p->safe = https || url_is_loopback(url.host) || flag_field(L, "allow_insecure_http");
+    p->prefix = text;
+    p->prefix_len = strcspn(text, ":") + strlen("://");
+    p->prefix_len += strcspn(text + p->prefix_len, "/?#");
     return true;
 }
 
@@ -166,16 +161,16 @@ static bool is_credential(const char *name) {
 }
 
 static bool check_credential(const char *name, const struct lib_secret *secret,
-                             const struct destination *to, struct error *err) {
-    if (secret != NULL && secret->origin != NULL && strcmp(secret->origin, to->origin) != 0) {
+                             const struct profile *p, struct error *err) {
+    if (secret != NULL && secret->origin != NULL && strcmp(secret->origin, p->origin) != 0) {
         return error_set(err, ERROR_CONFIG, NULL,
                          "the credential in the header %s is for %s and is not sent to %s", name,
-                         secret->origin, to->origin);
+                         secret->origin, p->origin);
     }
-    if (!to->safe && (secret != NULL || is_credential(name))) {
+    if (!p->safe && (secret != NULL || is_credential(name))) {
         error_set(err, ERROR_CONFIG, NULL,
                   "the credential in the header %s is not sent in clear text to %s", name,
-                  to->origin);
+                  p->origin);
         error_hint(err, "use https://, or say allow_insecure_http = true or "
                         "MOONFLOW_ALLOW_INSECURE_HTTP=true");
         return false;
@@ -185,8 +180,8 @@ static bool check_credential(const char *name, const struct lib_secret *secret,
 
 /* The value on top of the stack as the header `name`. Raises where it is no valid header, returns
  * false where the credential must not be sent. */
-static bool add_header(lua_State *L, struct call *call, const char *name, size_t name_len,
-                       const struct destination *to, struct error *err) {
+static bool add_header(lua_State *L, struct profile *p, const char *name, size_t name_len,
+                       struct error *err) {
     const struct lib_secret *secret = lib_test_secret(L, -1);
     size_t len;
     const char *value;
@@ -198,27 +193,26 @@ static bool add_header(lua_State *L, struct call *call, const char *name, size_t
     } else {
         return lib_misuse(L, "a header's value must be a string, a secret or a list of those");
     }
-    if (!transfer_header(&call->transfer, name, name_len, value, len, err)) {
+    if (!transfer_fields_add(&p->fields, name, name_len, value, len, err)) {
         return lib_raise(L, err);
     }
-    return check_credential(name, secret, to, err);
+    return check_credential(name, secret, p, err);
 }
 
-static bool add_list(lua_State *L, struct call *call, const char *name, size_t name_len,
-                     const struct destination *to, struct error *err) {
+static bool add_list(lua_State *L, struct profile *p, const char *name, size_t name_len,
+                     struct error *err) {
     lua_Integer n = luaL_len(L, -1);
     bool ok = true;
     for (lua_Integer i = 1; ok && i <= n; i++) {
         lua_geti(L, -1, i);
-        ok = add_header(L, call, name, name_len, to, err);
+        ok = add_header(L, p, name, name_len, err);
         lua_pop(L, 1);
     }
     return ok;
 }
 
-static bool add_headers(lua_State *L, struct call *call, const struct destination *to,
-                        struct error *err) {
-    int type = lua_getfield(L, REQUEST, "headers");
+static bool add_headers(lua_State *L, struct profile *p, struct error *err) {
+    int type = lua_getfield(L, SETTINGS, "headers");
     if (type != LUA_TNIL && type != LUA_TTABLE) {
         wrong_type(L, "headers", "a table");
     }
@@ -226,15 +220,50 @@ static bool add_headers(lua_State *L, struct call *call, const struct destinatio
     lua_pushnil(L);
     while (ok && type == LUA_TTABLE && lua_next(L, -2)) {
         if (lua_type(L, -2) != LUA_TSTRING) {
-            lib_misuse(L, "request.headers maps names to values");
+            lib_misuse(L, "headers map names to values");
         }
         size_t len;
         const char *name = lua_tolstring(L, -2, &len);
-        ok = lua_istable(L, -1) ? add_list(L, call, name, len, to, err)
-                                : add_header(L, call, name, len, to, err);
+        ok = lua_istable(L, -1) ? add_list(L, p, name, len, err) : add_header(L, p, name, len, err);
         lua_pop(L, 1);
     }
-    return ok;
+    return ok && transfer_fields_complete(&p->fields, err);
+}
+
+static int free_profile(lua_State *L) {
+    struct profile *p = luaL_checkudata(L, 1, HTTP_PROFILE);
+    transfer_fields_free(&p->fields);
+    return 0;
+}
+
+/*** What requests to one origin have in common, read and checked once.
+ * @param settings url (of the origin; a path behind it does not matter), headers (name to string,
+ * secret or list of those), proxy, no_proxy, ca_file or ca_path, client_cert, client_key,
+ * insecure_tls, http2, allow_insecure_http, max_body (bytes, default 64 MiB)
+ * @return the profile; or nil and an error where a credential must not be sent to this origin.
+ * Raises where the settings are not valid. */
+static int l_profile(lua_State *L) {
+    struct http *http = lua_touserdata(L, STATE);
+    struct error err;
+    luaL_checktype(L, SETTINGS, LUA_TTABLE);
+    lua_settop(L, SETTINGS);
+    struct profile *p = lua_newuserdatauv(L, sizeof *p, 1);
+    memset(p, 0, sizeof *p);
+    luaL_setmetatable(L, HTTP_PROFILE);
+    lua_pushvalue(L, SETTINGS);
+    lua_setiuservalue(L, -2, 1);
+    read_settings(L, &p->request);
+    if (!read_origin(L, p, &err)) {
+        return lib_raise(L, &err);
+    }
+    int profile = lua_gettop(L);
+    if (!add_headers(L, p, &err)) {
+        return lib_fail(L, &err);
+    }
+    p->request.fields = &p->fields;
+    p->request.profile = ++http->profiles;
+    lua_settop(L, profile);
+    return 1;
 }
 
 /* The response */
@@ -254,13 +283,21 @@ static void push_header(lua_State *L, struct transfer_text name, struct transfer
     lua_rawset(L, -3);
 }
 
-static void push_headers(lua_State *L, const struct transfer *x) {
+/*** Reads the head of an answer.
+ * @param head the response's
+ * @return the reason phrase; a table from lower-case names to values, repeats joined by ", " */
+static int l_parse_head(lua_State *L) {
+    struct transfer_text head;
     size_t offset = 0;
     struct transfer_text name, value;
+    head.data = luaL_checklstring(L, 1, &head.len);
+    struct transfer_text reason = transfer_reason(head);
+    lua_pushlstring(L, reason.data, reason.len);
     lua_createtable(L, 0, 16);
-    while (transfer_next_header(x, &offset, &name, &value)) {
+    while (transfer_next_header(head, &offset, &name, &value)) {
         push_header(L, name, value);
     }
+    return 2;
 }
 
 static void set_seconds(lua_State *L, const char *name, int64_t nanoseconds) {
@@ -272,28 +309,21 @@ static int push_response(lua_State *L, struct transfer *x) {
     lua_createtable(L, 0, 7);
     lua_pushinteger(L, x->status);
     lua_setfield(L, -2, "status");
-    struct transfer_text reason = transfer_reason(x);
-    lua_pushlstring(L, reason.data, reason.len);
-    lua_setfield(L, -2, "reason");
-    push_headers(L, x);
-    lua_setfield(L, -2, "headers");
+    lua_pushlstring(L, x->headers.len > 0 ? x->headers.data : "", x->headers.len);
+    lua_setfield(L, -2, "head");
     struct buf *body = lib_new_buf(L, x->body.max);
     *body = x->body;
     buf_init(&x->body, 0);
     lua_setfield(L, -2, "body");
-    lua_getfield(L, REQUEST, "url");
-    lua_setfield(L, -2, "url");
-    lua_createtable(L, 0, 3);
-    set_seconds(L, "connect", x->connect_time);
-    set_seconds(L, "first_byte", x->first_byte_time);
-    set_seconds(L, "total", x->total_time);
-    lua_setfield(L, -2, "timings");
+    set_seconds(L, "connect_time", x->connect_time);
+    set_seconds(L, "first_byte_time", x->first_byte_time);
+    set_seconds(L, "total_time", x->total_time);
     lua_pushboolean(L, x->reused);
     lua_setfield(L, -2, "reused");
     return 1;
 }
 
-/* Perform */
+/* Performing */
 
 static int close_call(lua_State *L) {
     struct call *call = luaL_checkudata(L, 1, HTTP_CALL);
@@ -304,12 +334,16 @@ static int close_call(lua_State *L) {
 
 /* Pushes a call that is closed as soon as perform is left, however that happens. */
 static struct call *new_call(lua_State *L, const struct task_api *api) {
-    struct call *call = lua_newuserdatauv(L, sizeof *call, 1);
+    struct call *call = lua_newuserdatauv(L, sizeof *call, CALL_VALUES);
     transfer_init(&call->transfer);
     call->api = api;
     api->waiter_init(L, &call->waiter);
     luaL_setmetatable(L, HTTP_CALL);
     lua_toclose(L, -1);
+    lua_pushvalue(L, PROFILE);
+    lua_setiuservalue(L, CALL, CALL_PROFILE);
+    lua_pushvalue(L, BODY);
+    lua_setiuservalue(L, CALL, CALL_BODY);
     return call;
 }
 
@@ -318,41 +352,71 @@ static void on_done(void *ctx) {
     call->api->wake(&call->waiter);
 }
 
-static int after_wait(lua_State *L, int status, lua_KContext index) {
+static int after_wait(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
-    struct call *call = lua_touserdata(L, (int)index);
+    (void)ctx;
+    struct call *call = lua_touserdata(L, CALL);
     if (call->transfer.failed) {
         return lib_fail(L, &call->transfer.error);
     }
     return push_response(L, &call->transfer);
 }
 
-static int perform(lua_State *L) {
+static const char *check_text(lua_State *L, int index) {
+    size_t len;
+    const char *text = luaL_checklstring(L, index, &len);
+    luaL_argcheck(L, strlen(text) == len, index, "a text without NUL bytes expected");
+    return text;
+}
+
+/* Seconds as nanoseconds. `usual` is in seconds; infinity is no limit. */
+static int64_t check_time(lua_State *L, int index, double usual) {
+    lua_Number seconds = luaL_optnumber(L, index, usual);
+    luaL_argcheck(L, seconds > 0, index, "a number of seconds above 0 expected");
+    return seconds < 9e9 ? (int64_t)(seconds * 1e9) : TRANSPORT_NEVER;
+}
+
+static bool has_origin(const struct profile *p, const char *url) {
+    return strncmp(url, p->prefix, p->prefix_len) == 0 &&
+           strchr("/?#", url[p->prefix_len]) != NULL; /* or the end of the text */
+}
+
+/*** Sends one request, and parks the task until it is answered. Whatever the status, an answer is a
+ * success here.
+ * @param profile of the URL's origin
+ * @param method
+ * @param url
+ * @param body string or nil
+ * @param timeout seconds to wait for the first byte, and between two pieces of the body (120)
+ * @param total_timeout seconds for all of it (none)
+ * @param connect_timeout seconds (10)
+ * @return a table: status, head (see parse_head), body (a buffer), connect_time, first_byte_time
+ * and total_time (seconds since the start), reused (over a connection that was open already); or
+ * nil and an error. Raises where an argument is not valid. */
+static int l_perform(lua_State *L) {
     struct http *http = lua_touserdata(L, STATE);
-    luaL_checktype(L, REQUEST, LUA_TTABLE);
-    lua_settop(L, REQUEST);
-    struct transfer_request request;
-    read_request(L, &request);
-    int body = lua_gettop(L);
-    struct destination to;
+    const struct profile *p = luaL_checkudata(L, PROFILE, HTTP_PROFILE);
+    struct transfer_request request = p->request;
     struct error err;
-    if (!find_destination(L, request.url, &to, &err)) {
-        return lib_raise(L, &err);
+    request.method = check_text(L, METHOD);
+    request.url = check_text(L, URL);
+    request.body = luaL_optlstring(L, BODY, NULL, &request.body_len);
+    request.first_byte_timeout = check_time(L, TIMEOUT, 120);
+    request.idle_timeout = request.first_byte_timeout;
+    request.total_timeout = check_time(L, TOTAL_TIMEOUT, HUGE_VAL);
+    request.connect_timeout = check_time(L, CONNECT_TIMEOUT, 10);
+    if (!has_origin(p, request.url)) {
+        return lib_misuse(L, "a profile for %s can not send to another origin", p->origin);
     }
     if (http->transport == NULL) {
         return lib_misuse(L, "this Lua state is being closed");
     }
+    lua_settop(L, CALL - 1);
     struct call *call = new_call(L, http->api);
-    int index = lua_gettop(L);
-    lua_pushvalue(L, body);
-    lua_setiuservalue(L, index, 1);
-    if (!add_headers(L, call, &to, &err)) {
-        return lib_fail(L, &err);
-    }
     if (!transfer_start(&call->transfer, http->transport, &request, on_done, call, &err)) {
         return err.kind == ERROR_USAGE ? lib_raise(L, &err) : lib_fail(L, &err);
     }
-    return http->api->wait(L, &call->waiter, index, after_wait);
+    return http->api->wait(L, &call->waiter, 0, after_wait);
 }
 
 /* The state's transport */
@@ -413,16 +477,19 @@ static void new_metatable(lua_State *L, const char *name, lua_CFunction close) {
     lua_pop(L, 1);
 }
 
-static const luaL_Reg FUNCTIONS[] = {
-    {"perform", perform},
+static const luaL_Reg functions[] = {
+    {"profile", l_profile},
+    {"perform", l_perform},
+    {"parse_head", l_parse_head},
     {NULL, NULL},
 };
 
 int luaopen_moonflow__http(lua_State *L) {
     new_metatable(L, HTTP_STATE, close_state);
+    new_metatable(L, HTTP_PROFILE, free_profile);
     new_metatable(L, HTTP_CALL, close_call);
-    luaL_newlibtable(L, FUNCTIONS);
+    luaL_newlibtable(L, functions);
     push_state(L);
-    luaL_setfuncs(L, FUNCTIONS, 1);
+    luaL_setfuncs(L, functions, 1);
     return 1;
 }

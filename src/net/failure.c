@@ -16,6 +16,13 @@ static bool request_sent(const struct transfer *x) {
            (curl_easy_getinfo(x->easy, CURLINFO_REQUEST_SIZE, &size) != CURLE_OK || size > 0);
 }
 
+const char *failure_origin(struct transfer *x) {
+    const char *url = NULL;
+    curl_easy_getinfo(x->easy, CURLINFO_EFFECTIVE_URL, &url);
+    transfer_display(x->origin, sizeof x->origin, url != NULL ? url : "");
+    return x->origin;
+}
+
 static void mark_failed(struct transfer *x, const char *phase) {
     x->failed = true;
     x->error.phase = phase;
@@ -49,10 +56,10 @@ static void connect_timeout(struct transfer *x) {
     curl_easy_getinfo(x->easy, CURLINFO_LOCAL_PORT, &port);
     if (resolved == 0) {
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "resolve",
-                    "no address found for %s within %g s (resolve)", x->origin, limit);
+                    "no address found for %s within %g s (resolve)", failure_origin(x), limit);
     } else {
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "connect",
-                    "no connection to %s within %g s (connect%s)", x->origin, limit,
+                    "no connection to %s within %g s (connect%s)", failure_origin(x), limit,
                     port != 0 ? ", in the TLS or proxy handshake" : "");
     }
     hint_proxy(x);
@@ -62,7 +69,7 @@ void failure_of_timer(struct transfer *x, bool total) {
     double idle = (double)x->idle_timeout / 1e9;
     if (total) {
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "total", "%s was not done within %g s (total)",
-                    x->origin, (double)x->total_timeout / 1e9);
+                    failure_origin(x), (double)x->total_timeout / 1e9);
         return;
     }
     switch (x->phase) {
@@ -71,16 +78,17 @@ void failure_of_timer(struct transfer *x, bool total) {
         break;
     case PHASE_SEND:
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "send",
-                    "%s took nothing more of the request for %g s (send)", x->origin, idle);
+                    "%s took nothing more of the request for %g s (send)", failure_origin(x), idle);
         break;
     case PHASE_FIRST_BYTE:
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "first byte",
-                    "no answer from %s within %g s (first byte)", x->origin,
+                    "no answer from %s within %g s (first byte)", failure_origin(x),
                     (double)x->first_byte_timeout / 1e9);
         break;
     case PHASE_BODY:
         failure_set(x, ERROR_TIMEOUT, DEFAULT_CODE, "idle",
-                    "%s sent nothing for %g s in the middle of its answer (idle)", x->origin, idle);
+                    "%s sent nothing for %g s in the middle of its answer (idle)",
+                    failure_origin(x), idle);
         break;
     }
 }
@@ -98,8 +106,8 @@ static void connect_failure(struct transfer *x) {
         curl_easy_getinfo(x->easy, CURLINFO_OS_ERRNO, &number);
     }
     const char *why = number != 0 ? strerror((int)number) : detail(x, CURLE_COULDNT_CONNECT);
-    failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "connect", "can not connect to %s: %s", x->origin,
-                why);
+    failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "connect", "can not connect to %s: %s",
+                failure_origin(x), why);
     if (x->proxy[0] != '\0') {
         hint_proxy(x);
     } else if (number == ECONNREFUSED) {
@@ -110,7 +118,7 @@ static void connect_failure(struct transfer *x) {
 static void certificate_failure(struct transfer *x, CURLcode code) {
     const char *why = detail(x, code);
     failure_set(x, ERROR_NETWORK, "UNAUTHENTICATED", "connect",
-                "the certificate of %s is not trusted: %s", x->origin, why);
+                "the certificate of %s is not trusted: %s", failure_origin(x), why);
     if (strstr(why, "expired") != NULL || strstr(why, "not yet valid") != NULL) {
         error_hint(&x->error, "check this machine's clock, then tell who runs the server");
     } else if (strstr(why, "subject name") != NULL || strstr(why, "match") != NULL) {
@@ -128,7 +136,7 @@ static void handshake_failure(struct transfer *x, CURLcode code) {
     const char *why = detail(x, code);
     bool disagree = strstr(why, "SSL routines") != NULL && strstr(why, "unexpected eof") == NULL;
     failure_set(x, ERROR_NETWORK, disagree ? "INTERNAL_ERROR" : DEFAULT_CODE, "connect",
-                "no TLS connection to %s: %s", x->origin, why);
+                "no TLS connection to %s: %s", failure_origin(x), why);
     if (strstr(why, "wrong version number") != NULL ||
         strstr(why, "packet length too long") != NULL) {
         error_hint(&x->error, "the server may speak plain http:// on this port");
@@ -141,17 +149,19 @@ static void setup_failure(struct transfer *x, CURLcode code) {
     curl_easy_getinfo(x->easy, CURLINFO_HTTP_CONNECTCODE, &status);
     if (status != 0) {
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "connect",
-                    "the proxy %s answered %ld when asked for %s", x->proxy, status, x->origin);
+                    "the proxy %s answered %ld when asked for %s", x->proxy, status,
+                    failure_origin(x));
     } else {
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "connect",
-                    "the connection to %s broke while it was made: %s", x->origin, detail(x, code));
+                    "the connection to %s broke while it was made: %s", failure_origin(x),
+                    detail(x, code));
         hint_proxy(x);
     }
 }
 
 static void header_size_failure(struct transfer *x) {
     failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "first byte",
-                "a header of the answer from %s is too long", x->origin);
+                "a header of the answer from %s is too long", failure_origin(x));
 }
 
 static void before_request(struct transfer *x, CURLcode code) {
@@ -168,7 +178,7 @@ static void before_request(struct transfer *x, CURLcode code) {
         break;
     case CURLE_COULDNT_RESOLVE_HOST:
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "resolve", "no address found for %s",
-                    x->origin);
+                    failure_origin(x));
         break;
     case CURLE_COULDNT_CONNECT:
         connect_failure(x);
@@ -183,7 +193,8 @@ static void before_request(struct transfer *x, CURLcode code) {
     case CURLE_SSL_CRL_BADFILE:
     case CURLE_SSL_CIPHER:
         failure_set(x, ERROR_CONFIG, DEFAULT_CODE, "connect",
-                    "the certificate files for %s can not be used: %s", x->origin, detail(x, code));
+                    "the certificate files for %s can not be used: %s", failure_origin(x),
+                    detail(x, code));
         break;
     case CURLE_SSL_CONNECT_ERROR:
         handshake_failure(x, code);
@@ -198,21 +209,22 @@ static void before_body(struct transfer *x, CURLcode code) {
     switch (code) {
     case CURLE_GOT_NOTHING:
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "first byte",
-                    "%s closed the connection without an answer", x->origin);
+                    "%s closed the connection without an answer", failure_origin(x));
         break;
     case CURLE_PARTIAL_FILE:
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "first byte",
-                    "%s closed the connection in the middle of its answer's headers", x->origin);
+                    "%s closed the connection in the middle of its answer's headers",
+                    failure_origin(x));
         break;
     case CURLE_SEND_ERROR:
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "send",
-                    "the connection to %s broke while the request was sent: %s", x->origin,
+                    "the connection to %s broke while the request was sent: %s", failure_origin(x),
                     detail(x, code));
         break;
     case CURLE_UNSUPPORTED_PROTOCOL: /* how HTTP/0.9 is refused */
     case CURLE_WEIRD_SERVER_REPLY:
         failure_set(x, ERROR_NETWORK, "INTERNAL_ERROR", "first byte",
-                    "the answer from %s is not valid HTTP: %s", x->origin, detail(x, code));
+                    "the answer from %s is not valid HTTP: %s", failure_origin(x), detail(x, code));
         error_hint(&x->error, "is this the right port, and should it be https://?");
         break;
     case CURLE_OUT_OF_MEMORY: /* what libcurl before 8.6 calls a header line beyond its limit */
@@ -220,7 +232,8 @@ static void before_body(struct transfer *x, CURLcode code) {
         break;
     default:
         failure_set(x, ERROR_NETWORK, DEFAULT_CODE, "first byte",
-                    "the connection to %s broke before its answer: %s", x->origin, detail(x, code));
+                    "the connection to %s broke before its answer: %s", failure_origin(x),
+                    detail(x, code));
         break;
     }
 }
@@ -231,7 +244,7 @@ void failure_of_code(struct transfer *x, CURLcode code) {
     } else if (code == CURLE_FILESIZE_EXCEEDED) {
         failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "body",
                     "the answer from %s is larger than the limit of %zu bytes (max_body)",
-                    x->origin, x->body.max);
+                    failure_origin(x), x->body.max);
     } else if (!x->connected && code == CURLE_OUT_OF_MEMORY) {
         failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "connect", "out of memory");
     } else if (!x->connected) {
@@ -244,7 +257,7 @@ void failure_of_code(struct transfer *x, CURLcode code) {
         before_body(x, code);
     } else {
         failure_set(x, ERROR_NETWORK, "DATA_LOSS", "body",
-                    "the answer from %s was cut off or garbled after %zu bytes: %s", x->origin,
-                    x->body.len, detail(x, code));
+                    "the answer from %s was cut off or garbled after %zu bytes: %s",
+                    failure_origin(x), x->body.len, detail(x, code));
     }
 }

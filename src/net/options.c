@@ -173,18 +173,27 @@ bool options_can_proxy(const char *proxy) {
     return known;
 }
 
-bool options_init(struct options *o, const struct transfer_request *request) {
-    o->count = sizeof FIXED / sizeof *FIXED;
+/* What requests of one profile share. */
+static bool add_profile(struct options *o, const struct transfer_request *request) {
     memcpy(o->list, FIXED, sizeof FIXED);
-    buf_init(&o->no_proxy, NO_PROXY_SIZE);
-    add_text(o, OPTION(URL), request->url);
-    add_long(o, OPTION(CONNECTTIMEOUT_MS), connect_ms(request));
-    add(o, OPTION(MAXFILESIZE_LARGE), OPTION_SIZE)->number = largest_body(request);
+    o->count = sizeof FIXED / sizeof *FIXED;
     add_long(o, OPTION(HTTP_VERSION),
              request->http2 ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_1_1);
     add_long(o, OPTION(PIPEWAIT), request->http2 ? 1 : 0);
     add_tls(o, request);
     return add_proxy(o, request);
+}
+
+bool options_init(struct options *o, const struct transfer_request *request, bool all) {
+    o->count = 0;
+    buf_init(&o->no_proxy, NO_PROXY_SIZE);
+    if (all && !add_profile(o, request)) {
+        return false;
+    }
+    add_text(o, OPTION(URL), request->url);
+    add_long(o, OPTION(CONNECTTIMEOUT_MS), connect_ms(request));
+    add(o, OPTION(MAXFILESIZE_LARGE), OPTION_SIZE)->number = largest_body(request);
+    return true;
 }
 
 void options_free(struct options *o) {

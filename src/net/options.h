@@ -32,9 +32,9 @@ struct options {
  * that it can not use shows the password in it. */
 bool options_can_proxy(const char *proxy);
 
-/* Fills in the options for a request. The texts live as long as the request's and `o`. False when
- * memory runs out. */
-bool options_init(struct options *o, const struct transfer_request *request);
+/* Fills in the options for a request: all of them, or those alone that differ between requests of
+ * one profile. The texts live as long as the request's and `o`. False when memory runs out. */
+bool options_init(struct options *o, const struct transfer_request *request, bool all);
 
 void options_free(struct options *o);
 

@@ -49,8 +49,7 @@ static struct transfer_text trim(const char *data, size_t len) {
     return (struct transfer_text){.data = data, .len = len};
 }
 
-/* Writes scheme, host and port of a URL: what a message may show. */
-static void display(char *out, size_t size, const char *url) {
+void transfer_display(char *out, size_t size, const char *url) {
     const char *rest = strstr(url, "://");
     rest = rest != NULL ? rest + 3 : url;
     size_t scheme = (size_t)(rest - url);
@@ -67,25 +66,12 @@ static void display(char *out, size_t size, const char *url) {
 
 /* The request */
 
-void transfer_init(struct transfer *x) {
-    memset(x, 0, sizeof *x);
-    buf_init(&x->headers, TRANSFER_HEADER_BYTES);
-}
-
-static void free_fields(struct transfer *x) {
-    for (struct curl_slist *field = x->fields; field != NULL; field = field->next) {
-        explicit_bzero(field->data, strlen(field->data));
-    }
-    curl_slist_free_all(x->fields);
-    x->fields = NULL;
-}
-
-static bool add_field(struct transfer *x, const char *line) {
-    struct curl_slist *fields = curl_slist_append(x->fields, line);
-    if (fields == NULL) {
+static bool add_line(struct transfer_fields *f, const char *line) {
+    struct curl_slist *list = curl_slist_append(f->list, line);
+    if (list == NULL) {
         return false;
     }
-    x->fields = fields;
+    f->list = list;
     return true;
 }
 
@@ -116,8 +102,8 @@ static bool check_header(const char *name, size_t name_len, const char *value, s
     return true;
 }
 
-bool transfer_header(struct transfer *x, const char *name, size_t name_len, const char *value,
-                     size_t len, struct error *err) {
+bool transfer_fields_add(struct transfer_fields *f, const char *name, size_t name_len,
+                         const char *value, size_t len, struct error *err) {
     if (!check_header(name, name_len, value, len, err)) {
         return false;
     }
@@ -126,11 +112,29 @@ bool transfer_header(struct transfer *x, const char *name, size_t name_len, cons
     buf_init(&line, LINE_SIZE);
     /* libcurl takes "name:" as a wish to leave the header out, and "name;" as an empty one. */
     bool ok = buf_append(&line, name, name_len) && buf_puts(&line, text.len > 0 ? ": " : ";") &&
-              buf_append(&line, text.data, text.len) && add_field(x, line.data);
+              buf_append(&line, text.data, text.len) && add_line(f, line.data);
     buf_wipe(&line);
-    x->has_type = x->has_type || is_named(name, name_len, "Content-Type");
+    f->has_type = f->has_type || is_named(name, name_len, "Content-Type");
     return ok ||
            error_set(err, ERROR_USAGE, NULL, "the header %.*s is too long", (int)name_len, name);
+}
+
+bool transfer_fields_complete(struct transfer_fields *f, struct error *err) {
+    f->complete = add_line(f, "Expect:") && (f->has_type || add_line(f, "Content-Type:"));
+    return f->complete || error_set(err, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "out of memory");
+}
+
+void transfer_fields_free(struct transfer_fields *f) {
+    for (struct curl_slist *field = f->list; field != NULL; field = field->next) {
+        explicit_bzero(field->data, strlen(field->data));
+    }
+    curl_slist_free_all(f->list);
+    memset(f, 0, sizeof *f);
+}
+
+void transfer_init(struct transfer *x) {
+    memset(x, 0, sizeof *x);
+    buf_init(&x->headers, TRANSFER_HEADER_BYTES);
 }
 
 /* Timers */
@@ -210,6 +214,17 @@ static int parse_status(const char *line, size_t len) {
     return status;
 }
 
+/* Whether a header line, its name in lower case, says that the body is compressed. We never ask for
+ * that, so such an answer is one that we can not read. */
+static bool is_encoding(const char *line, size_t len) {
+    static const char NAME[] = "content-encoding:";
+    if (len < sizeof NAME - 1 || memcmp(line, NAME, sizeof NAME - 1) != 0) {
+        return false;
+    }
+    struct transfer_text value = trim(line + sizeof NAME - 1, len - (sizeof NAME - 1));
+    return value.len > 0 && !is_named(value.data, value.len, "identity");
+}
+
 /* Keeps a line; the names of headers are made comparable here, once. */
 static void keep_line(struct transfer *x, const char *line, size_t len) {
     size_t start = x->headers.len;
@@ -221,11 +236,15 @@ static void keep_line(struct transfer *x, const char *line, size_t len) {
         char c = x->headers.data[i];
         x->headers.data[i] = c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
     }
+    if (start > 0 && is_encoding(x->headers.data + start, len)) {
+        x->encoding = start;
+    }
 }
 
 /* An interim answer (1xx) neither ends the wait for the first byte nor leaves its headers. */
 static void start_answer(struct transfer *x, const char *line, size_t len) {
     x->status = parse_status(line, len);
+    x->encoding = 0;
     buf_clear(&x->headers);
     keep_line(x, line, len);
     if (x->status >= 200) {
@@ -241,7 +260,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx) {
     if (++x->header_count > TRANSFER_HEADERS || x->header_bytes > TRANSFER_HEADER_BYTES) {
         failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "first byte",
                     "the answer from %s has more headers than the limit of %d, or of %d KiB",
-                    x->origin, TRANSFER_HEADERS, TRANSFER_HEADER_BYTES / 1024);
+                    failure_origin(x), TRANSFER_HEADERS, TRANSFER_HEADER_BYTES / 1024);
     } else if (x->status < 200 && len > 5 && memcmp(line, "HTTP/", 5) == 0) {
         start_answer(x, line, len);
     } else if (!x->headers_done && trim(line, len).len > 0) {
@@ -252,30 +271,25 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx) {
     return x->failed ? 0 : len;
 }
 
-/* We never ask for compression, so an answer that has it is one that we can not read. */
-static void check_encoding(struct transfer *x) {
-    size_t offset = 0;
-    struct transfer_text name, value;
-    while (transfer_next_header(x, &offset, &name, &value)) {
-        if (is_named(name.data, name.len, "content-encoding") && value.len > 0 &&
-            !is_named(value.data, value.len, "identity")) {
-            failure_set(x, ERROR_DECODE, NULL, "body",
-                        "the answer from %s is encoded (%.*s), although that was not asked for",
-                        x->origin, value.len < 32 ? (int)value.len : 32, value.data);
-        }
-    }
+static void fail_encoding(struct transfer *x) {
+    enum { SHOWN = 32 };
+    const char *line = x->headers.data + x->encoding;
+    const char *value = strchr(line, ':') + 1;
+    struct transfer_text text = trim(value, strcspn(value, "\r\n"));
+    failure_set(x, ERROR_DECODE, NULL, "body",
+                "the answer from %s is encoded (%.*s), although that was not asked for",
+                failure_origin(x), text.len < SHOWN ? (int)text.len : SHOWN, text.data);
 }
 
 static size_t on_body(char *bytes, size_t size, size_t n, void *ctx) {
     struct transfer *x = ctx;
     size_t len = size * n;
     x->mark = transport_now();
-    if (x->body.len == 0) {
-        check_encoding(x);
-    }
-    if (!x->failed && len > x->body.max - x->body.len) {
+    if (x->encoding != 0) {
+        fail_encoding(x);
+    } else if (len > x->body.max - x->body.len) {
         failure_of_code(x, CURLE_FILESIZE_EXCEEDED);
-    } else if (!x->failed && !buf_append(&x->body, bytes, len)) {
+    } else if (!buf_append(&x->body, bytes, len)) {
         failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "body",
                     "out of memory after %zu bytes of the answer", x->body.len);
     }
@@ -297,9 +311,9 @@ static CURLcode apply(CURL *easy, const struct option *option) {
     return curl_easy_setopt(easy, id, option->text);
 }
 
-static CURLcode apply_options(CURL *easy, const struct transfer_request *request) {
+static CURLcode apply_options(CURL *easy, const struct transfer_request *request, bool all) {
     struct options options;
-    CURLcode code = options_init(&options, request) ? CURLE_OK : CURLE_OUT_OF_MEMORY;
+    CURLcode code = options_init(&options, request, all) ? CURLE_OK : CURLE_OUT_OF_MEMORY;
     for (size_t i = 0; code == CURLE_OK && i < options.count; i++) {
         code = apply(easy, &options.list[i]);
     }
@@ -334,7 +348,8 @@ static CURLcode apply_method(CURL *easy, const struct transfer_request *request)
 static bool apply_callbacks(struct transfer *x) {
     CURL *easy = x->easy;
     return curl_easy_setopt(easy, CURLOPT_PRIVATE, x) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->fields) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_HTTPHEADER, x->fields != NULL ? x->fields->list : NULL) ==
+               CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, x->detail) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_connected) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PREREQDATA, x) == CURLE_OK &&
@@ -347,18 +362,22 @@ static bool apply_callbacks(struct transfer *x) {
            curl_easy_setopt(easy, CURLOPT_NOPROGRESS, x->body_size > 0 ? 0L : 1L) == CURLE_OK;
 }
 
-/* The one place where a handle is set up. */
+/* The one place where a handle is set up. One that has served the request's profile has most of it
+ * already. */
 static bool set_up(struct transfer *x, const struct transfer_request *request, struct error *err) {
-    bool untyped = has_body(request) && !x->has_type;
-    if (!add_field(x, "Expect:") || (untyped && !add_field(x, "Content-Type:"))) {
-        return error_set(err, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "out of memory");
+    bool all = request->profile == 0 || x->handle->profile != request->profile;
+    if (all) {
+        transport_clean(x);
     }
-    CURLcode code = apply_options(x->easy, request);
+    CURLcode code = apply_options(x->easy, request, all);
     if (code == CURLE_OK) {
         code = apply_method(x->easy, request);
     }
     if (code == CURLE_OK && !apply_callbacks(x)) {
         code = CURLE_UNKNOWN_OPTION;
+    }
+    if (code == CURLE_OK) {
+        x->handle->profile = request->profile;
     }
     return code == CURLE_OK ||
            error_set(err, ERROR_CONFIG, NULL, "libcurl refuses an option of the request: %s",
@@ -370,10 +389,10 @@ static bool is_idempotent(const char *method) {
 }
 
 static void describe(struct transfer *x, const struct transfer_request *request) {
-    display(x->origin, sizeof x->origin, request->url);
     if (request->proxy != NULL) {
-        display(x->proxy, sizeof x->proxy, request->proxy);
+        transfer_display(x->proxy, sizeof x->proxy, request->proxy);
     }
+    x->fields = request->fields;
     x->may_resend = is_idempotent(request->method);
     x->body_size = (int64_t)request->body_len;
     x->connect_timeout = request->connect_timeout;
@@ -421,7 +440,6 @@ bool transfer_start(struct transfer *x, struct transport *t, const struct transf
 /* Gives back all that only a running transfer needs. */
 static void release(struct transfer *x) {
     transport_return(x);
-    free_fields(x);
     x->state = TRANSFER_DONE;
 }
 
@@ -456,9 +474,9 @@ void transfer_close(struct transfer *x) {
 
 /* The answer */
 
-struct transfer_text transfer_reason(const struct transfer *x) {
-    const char *line = x->headers.data;
-    const char *end = line != NULL ? memchr(line, '\n', x->headers.len) : NULL;
+struct transfer_text transfer_reason(struct transfer_text head) {
+    const char *line = head.data;
+    const char *end = head.len > 0 ? memchr(line, '\n', head.len) : NULL;
     if (end == NULL) {
         return (struct transfer_text){.data = "", .len = 0};
     }
@@ -468,11 +486,11 @@ struct transfer_text transfer_reason(const struct transfer *x) {
     return trim(line, (size_t)(end - line));
 }
 
-bool transfer_next_header(const struct transfer *x, size_t *offset, struct transfer_text *name,
+bool transfer_next_header(struct transfer_text head, size_t *offset, struct transfer_text *name,
                           struct transfer_text *value) {
-    while (*offset < x->headers.len) {
-        const char *line = x->headers.data + *offset;
-        size_t left = x->headers.len - *offset;
+    while (*offset < head.len) {
+        const char *line = head.data + *offset;
+        size_t left = head.len - *offset;
         const char *end = memchr(line, '\n', left);
         size_t len = end != NULL ? (size_t)(end - line) + 1 : left;
         bool is_status = *offset == 0;

@@ -1,6 +1,6 @@
 /* One HTTP request and its answer. A transfer is a struct of the caller's, usually inside a
- * userdata; it holds nothing until headers are added or it is started, and transfer_close may come
- * at any time. Redirects are answers like any other: whoever wants one followed asks again. */
+ * userdata; it holds nothing until it is started, and transfer_close may come at any time.
+ * Redirects are answers like any other: whoever wants one followed asks again. */
 #ifndef MOONFLOW_NET_TRANSFER_H
 #define MOONFLOW_NET_TRANSFER_H
 
@@ -19,10 +19,21 @@ enum { TRANSFER_HEADERS = 256, TRANSFER_HEADER_BYTES = 128 * 1024 };
 
 enum { TRANSFER_ORIGIN_SIZE = 192, TRANSFER_DETAIL_SIZE = 256 };
 
-/* What to ask. Texts are copied by transfer_start; the body must stay where it is until the
- * transfer is done or closed. Times are nanoseconds, TRANSPORT_NEVER for no limit. */
+/* The headers of requests, made once for many of them. */
+struct transfer_fields {
+    struct curl_slist *list; /* wiped when freed */
+    bool complete;           /* with what keeps libcurl from adding its own */
+    bool has_type;           /* there is a Content-Type */
+};
+
+/* What to ask. Texts are copied by transfer_start; headers and body must stay where they are until
+ * the transfer is done or closed. Times are nanoseconds, TRANSPORT_NEVER for no limit. */
 struct transfer_request {
-    const char *method; /* upper-case letters */
+    /* Requests of one transport with the same number, not 0, differ in method, url, body and times
+     * only: a handle that has served one keeps its other options for the next. */
+    uint64_t profile;
+    const struct transfer_fields *fields; /* complete; NULL: none */
+    const char *method;                   /* upper-case letters */
     const char *url;
     const void *body; /* NULL: none */
     size_t body_len;
@@ -62,8 +73,9 @@ struct transfer {
     /* Private to net. */
     struct transport *transport;
     struct transfer *next, **link;
-    void *easy;
-    struct curl_slist *fields; /* of the request; wiped when freed */
+    struct transport_handle *handle;
+    void *easy; /* the handle's */
+    const struct transfer_fields *fields;
     void (*done)(void *ctx);
     void *ctx;
     enum transfer_phase phase;
@@ -74,13 +86,13 @@ struct transfer {
     int64_t body_sent;
     bool may_resend; /* the method is idempotent */
     bool connected;  /* the request was, or is being, written */
-    bool has_type;   /* the request names its Content-Type */
     bool headers_done;
+    size_t encoding;    /* where in `headers` the line is that says the body is compressed, or 0 */
     struct buf headers; /* of the answer: status line and lines, names in lower case */
     size_t header_count;
     size_t header_bytes;
-    char origin[TRANSFER_ORIGIN_SIZE]; /* for messages: the URL without path, query and userinfo */
-    char proxy[TRANSFER_ORIGIN_SIZE];  /* likewise, or "" */
+    char origin[TRANSFER_ORIGIN_SIZE]; /* for messages: failure_origin's */
+    char proxy[TRANSFER_ORIGIN_SIZE];  /* for messages: its URL without path and userinfo, or "" */
     char detail[TRANSFER_DETAIL_SIZE]; /* what libcurl says */
 };
 
@@ -90,14 +102,20 @@ struct transfer_text {
     size_t len;
 };
 
+/* Adds a header; the text is copied. Spaces around the value are dropped. False with a usage error
+ * where the name is no token, is one that the transport sets itself, or the value has a control
+ * byte. The error never shows the value. */
+bool transfer_fields_add(struct transfer_fields *f, const char *name, size_t name_len,
+                         const char *value, size_t len, struct error *err);
+
+/* Ends the adding. False with `err` set where memory is out. */
+bool transfer_fields_complete(struct transfer_fields *f, struct error *err);
+
+/* Wipes and frees. No transfer may run that uses them. */
+void transfer_fields_free(struct transfer_fields *f);
+
 /* Makes *x a transfer that holds nothing. */
 void transfer_init(struct transfer *x);
-
-/* Adds a header to a new transfer; the text is copied. Spaces around the value are dropped. False
- * with a usage error where the name is no token, is one that the transport sets itself, or the
- * value has a control byte. The error never shows the value. */
-bool transfer_header(struct transfer *x, const char *name, size_t name_len, const char *value,
-                     size_t len, struct error *err);
 
 /* Starts it; from then on *x must not move. `done` is called once, from transport_dispatch, and
  * must not start or close transfers; it is not called after transfer_close. False with `err` set
@@ -109,12 +127,12 @@ bool transfer_start(struct transfer *x, struct transport *t, const struct transf
  * number of times, in any state, before or after its transport is gone. */
 void transfer_close(struct transfer *x);
 
-/* The answer's reason phrase, maybe empty. */
-struct transfer_text transfer_reason(const struct transfer *x);
+/* The reason phrase in the head of an answer (a transfer's `headers`), maybe empty. */
+struct transfer_text transfer_reason(struct transfer_text head);
 
-/* The answer's headers one by one: start with *offset 0; false after the last. Names are in lower
+/* The headers in a head one by one: start with *offset 0; false after the last. Names are in lower
  * case; lines that are no header are left out. */
-bool transfer_next_header(const struct transfer *x, size_t *offset, struct transfer_text *name,
+bool transfer_next_header(struct transfer_text head, size_t *offset, struct transfer_text *name,
                           struct transfer_text *value);
 
 #endif

@@ -21,8 +21,9 @@ struct transport {
     struct transfer *active;
     size_t active_count;
     size_t active_max;
-    int64_t check_at; /* no timer is due before this */
-    CURL *pool[POOL_SIZE];
+    int64_t check_at;   /* no timer is due before this */
+    bool keeps_handles; /* see can_keep_handles */
+    struct transport_handle *pool[POOL_SIZE];
     size_t pool_count;
     struct curl_waitfd *waits; /* transport_wait's */
     size_t waits_cap;
@@ -68,6 +69,28 @@ static bool create_handles(struct transport *t) {
            curl_share_setopt(t->share, CURLSHOPT_SHARE, CURL_LOCK_DATA_SSL_SESSION) == CURLSHE_OK;
 }
 
+/* Whether a handle may serve a second request. Until 8.1.1 libcurl forgot to forget the last header
+ * line of an answer: one whose first header line is folded had it write to freed memory
+ * (curl/curl issue 11101). */
+static bool can_keep_handles(void) {
+    enum { FIXED_IN = 0x080101 };
+    return curl_version_info(CURLVERSION_NOW)->version_num >= FIXED_IN;
+}
+
+static void free_handle(struct transport_handle *h) {
+    curl_easy_cleanup(h->easy);
+    free(h);
+}
+
+static struct transport_handle *new_handle(void) {
+    struct transport_handle *h = calloc(1, sizeof *h);
+    if (h != NULL && (h->easy = curl_easy_init()) == NULL) {
+        free(h);
+        return NULL;
+    }
+    return h;
+}
+
 struct transport *transport_new(struct error *err) {
     struct transport *t = calloc(1, sizeof *t);
     if (t == NULL || !create_handles(t)) {
@@ -76,6 +99,7 @@ struct transport *transport_new(struct error *err) {
         return NULL;
     }
     t->check_at = TRANSPORT_NEVER;
+    t->keeps_handles = can_keep_handles();
     size_t files = raise_file_limit();
     t->active_max = files > 2 * FILES_SPARED ? (files - FILES_SPARED) / FILES_EACH : files / 4 + 1;
     return t;
@@ -89,7 +113,7 @@ void transport_free(struct transport *t) {
         transfer_close(t->active);
     }
     for (size_t i = 0; i < t->pool_count; i++) {
-        curl_easy_cleanup(t->pool[i]);
+        free_handle(t->pool[i]);
     }
     if (t->multi != NULL) {
         curl_multi_cleanup(t->multi);
@@ -109,10 +133,11 @@ bool transport_lend(struct transport *t, struct transfer *x, struct error *err) 
                          "%zu requests are under way, as many as the limit of open files allows",
                          t->active_count);
     }
-    x->easy = t->pool_count > 0 ? t->pool[--t->pool_count] : curl_easy_init();
-    if (x->easy == NULL) {
+    x->handle = t->pool_count > 0 ? t->pool[--t->pool_count] : new_handle();
+    if (x->handle == NULL) {
         return error_set(err, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "out of memory");
     }
+    x->easy = x->handle->easy;
     x->transport = t;
     x->next = t->active;
     x->link = &t->active;
@@ -121,8 +146,13 @@ bool transport_lend(struct transport *t, struct transfer *x, struct error *err) 
     }
     t->active = x;
     t->active_count++;
-    return curl_easy_setopt(x->easy, CURLOPT_SHARE, t->share) == CURLE_OK ||
-           error_set(err, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "out of memory");
+    return true;
+}
+
+void transport_clean(struct transfer *x) {
+    curl_easy_reset(x->easy);
+    curl_easy_setopt(x->easy, CURLOPT_SHARE, x->transport->share);
+    x->handle->profile = 0;
 }
 
 bool transport_run(struct transport *t, struct transfer *x, struct error *err) {
@@ -149,13 +179,16 @@ void transport_return(struct transfer *x) {
         t->check_at = TRANSPORT_NEVER;
     }
     curl_multi_remove_handle(t->multi, x->easy);
-    if (t->pool_count < POOL_SIZE) {
-        curl_easy_reset(x->easy);
-        t->pool[t->pool_count++] = x->easy;
+    curl_easy_setopt(x->easy, CURLOPT_HTTPHEADER, NULL);
+    curl_easy_setopt(x->easy, CURLOPT_POSTFIELDS, NULL);
+    curl_easy_setopt(x->easy, CURLOPT_ERRORBUFFER, NULL);
+    if (t->keeps_handles && t->pool_count < POOL_SIZE) {
+        t->pool[t->pool_count++] = x->handle;
     } else {
-        curl_easy_cleanup(x->easy);
+        free_handle(x->handle);
     }
     x->transport = NULL;
+    x->handle = NULL;
     x->easy = NULL;
 }
 
@@ -192,6 +225,14 @@ static short wait_events(short events) {
     return (short)wanted;
 }
 
+static short poll_events(short events) {
+    int happened = 0;
+    happened |= (events & CURL_WAIT_POLLIN) ? POLLIN : 0;
+    happened |= (events & CURL_WAIT_POLLPRI) ? POLLPRI : 0;
+    happened |= (events & CURL_WAIT_POLLOUT) ? POLLOUT : 0;
+    return (short)happened;
+}
+
 void transport_wait(struct transport *t, struct pollfd *extra, int n, int timeout_ms) {
     bool waited = false;
     if (reserve_waits(t, (size_t)n)) {
@@ -202,11 +243,13 @@ void transport_wait(struct transport *t, struct pollfd *extra, int n, int timeou
         }
         int most = timeout_ms < 0 ? INT32_MAX : timeout_ms;
         waited = curl_multi_poll(t->multi, t->waits, (unsigned)n, most, NULL) == CURLM_OK;
+        for (int i = 0; i < n; i++) {
+            extra[i].revents = poll_events(t->waits[i].revents);
+        }
     }
-    /* libcurl does not report a hang-up or an error of a foreign descriptor, so ask once more.
-     * Where it could not wait at all, this is what keeps the loop from spinning. */
-    if (n > 0 || !waited) {
-        poll(extra, (nfds_t)n, waited ? 0 : FAILED_WAIT_MS);
+    /* Where libcurl could not wait, this is what keeps the loop from spinning. */
+    if (!waited) {
+        poll(extra, (nfds_t)n, FAILED_WAIT_MS);
     }
 }
 

@@ -22,8 +22,8 @@ struct transport *transport_new(struct error *err);
 void transport_free(struct transport *t);
 
 /* Waits until a socket of a transfer or one of extra[0..n-1] is ready, or timeout_ms has passed;
- * negative waits as long as libcurl has nothing to do. Fills in the revents of `extra`. May come
- * back early. */
+ * negative waits as long as libcurl has nothing to do. Fills in the revents of `extra`, as far
+ * as libcurl tells them: POLLIN, POLLPRI, POLLOUT. May come back early. */
 void transport_wait(struct transport *t, struct pollfd *extra, int n, int timeout_ms);
 
 /* Moves bytes, and ends what is complete, has failed or is out of time, calling `done` of each.

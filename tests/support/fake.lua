@@ -80,7 +80,17 @@ function fake.world(options)
         end,
     }
     package.loaded["moonflow._http"] = {
-        perform = function(request)
+        profile = function(settings)
+            return settings
+        end,
+        perform = function(profile, method, url, body, timeout, total_timeout, connect_timeout)
+            local request = {}
+            for name, value in pairs(profile) do
+                request[name] = value
+            end
+            request.method, request.url, request.body = method, url, body
+            request.first_byte_timeout, request.idle_timeout = timeout, timeout
+            request.total_timeout, request.connect_timeout = total_timeout, connect_timeout
             return answer(world, request)
         end,
     }

@@ -79,7 +79,7 @@ static const char *option_text(const struct options *o, const char *name) {
 static void test_golden(void) {
     struct transfer_request request = get("https://example.test/a");
     struct options o;
-    CHECK(options_init(&o, &request));
+    CHECK(options_init(&o, &request, true));
     for (size_t i = 0; i < sizeof GOLDEN / sizeof *GOLDEN; i++) {
         const struct option *option = find_option(&o, GOLDEN[i].name);
         check_case = GOLDEN[i].name;
@@ -100,7 +100,7 @@ static void test_options_of_request(void) {
     request.proxy = "http://proxy.test:3128";
     request.no_proxy = "a.test,b.test";
     request.http2 = true;
-    CHECK(options_init(&o, &request));
+    CHECK(options_init(&o, &request, true));
     CHECK(same_text(option_text(&o, "CAINFO"), "/ca.pem"));
     CHECK(option_text(&o, "CAPATH") == NULL);
     CHECK(same_text(option_text(&o, "PROXY"), "http://proxy.test:3128"));
@@ -116,7 +116,7 @@ static void test_options_of_request(void) {
     request.insecure_tls = true;
     request.method = "HEAD";
     request.connect_timeout = TRANSPORT_NEVER;
-    CHECK(options_init(&o, &request));
+    CHECK(options_init(&o, &request, true));
     CHECK(same_text(option_text(&o, "CAPATH"), "/cas"));
     CHECK(option_text(&o, "CAINFO") == NULL);
     CHECK(same_text(option_text(&o, "NOPROXY"), "*"));
