@@ -1,5 +1,5 @@
-# Writes Lua files as C byte arrays.
-#   cmake -DOUT=embedded.c "-DFILES=a.lua;b.lua" -P embed.cmake
+# Writes compiled Lua files as C byte arrays.
+#   cmake -DOUT=embedded.c "-DFILES=a.luac;b.luac" -P embed.cmake
 set(arrays "")
 set(rows "")
 foreach(file IN LISTS FILES)

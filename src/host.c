@@ -2,6 +2,7 @@
  * the installed parts are, and how a script runs as the main task. */
 #include "host.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -50,18 +51,19 @@ static const char *push_installed(lua_State *L, const char *relative) {
 }
 
 /* The transport is a module of its own, because loading libcurl's libraries takes longer than all
- * else at the start of a script that needs no network. */
+ * else at the start of a script that needs no network. Lazily, which package.loadlib can not: to
+ * bind all of their functions at once takes as long again as most of them are never called. */
 static int open_http(lua_State *L) {
-    push_installed(L, "lib/moonflow/_http.so");
-    lua_getglobal(L, LUA_LOADLIBNAME);
-    lua_getfield(L, -1, "loadlib");
-    lua_pushvalue(L, -3);
-    lua_pushliteral(L, "luaopen_moonflow__http");
-    lua_call(L, 2, 2);
-    if (lua_isnil(L, -2)) {
-        return luaL_error(L, "cannot load moonflow's transport: %s", lua_tostring(L, -1));
+    const char *path = push_installed(L, "lib/moonflow/_http.so");
+    void *library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+    lua_CFunction open = NULL;
+    if (library != NULL) {
+        *(void **)&open = dlsym(library, "luaopen_moonflow__http");
     }
-    lua_pop(L, 1);
+    if (open == NULL) {
+        return luaL_error(L, "cannot load moonflow's transport: %s", dlerror());
+    }
+    lua_pushcfunction(L, open);
     lua_pushvalue(L, 1);
     lua_call(L, 1, 1);
     return 1;
@@ -116,7 +118,7 @@ static int search_own(lua_State *L) {
     }
     for (const struct embedded_file *f = embedded_files; f->name != NULL; f++) {
         if (strcmp(f->name, name) == 0) {
-            if (luaL_loadbufferx(L, (const char *)f->data, f->size, f->chunk_name, "t") != LUA_OK) {
+            if (luaL_loadbufferx(L, (const char *)f->data, f->size, f->chunk_name, "b") != LUA_OK) {
                 return lua_error(L);
             }
             return 1;
