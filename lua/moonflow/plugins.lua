@@ -12,6 +12,7 @@ local plugins = {}
 
 local FILE_MAX = 1024 * 1024 -- bytes of a plugin's file
 local LOAD_SECONDS = 2       -- CPU time that loading may take
+local HOOK_INSTRUCTIONS = 100000 -- after which the time is looked at
 local NAME_MAX = 32
 local OTHERS_MAY_WRITE = 0x2 -- the permission bit
 
@@ -119,6 +120,18 @@ local function is_same(file, other)
     return text ~= nil and text == sys.read_file(other, FILE_MAX)
 end
 
+--- Raises where a plugin directory has an entry of this name that is no file.
+local function refuse_entry(name)
+    for _, dir in ipairs(plugins.search_path()) do
+        for _, entry in ipairs(sys.list_dir(dir) or {}) do
+            if entry == name .. ".lua" then
+                local status = sys.stat(dir .. "/" .. entry)
+                fail(dir .. "/" .. entry, status and "is a " .. status.type .. ", not a file" or "can not be read")
+            end
+        end
+    end
+end
+
 --- The file of a plugin, or nil. Raises where there is another of the same name.
 ---@param name string
 ---@return string?
@@ -136,7 +149,7 @@ function plugins.find(name)
             hint = "remove or rename one of them",
         }
     end
-    return files[1]
+    return files[1] or refuse_entry(name)
 end
 
 local function read_source(file)
@@ -159,17 +172,37 @@ local function compile(file, environment)
     return chunk
 end
 
---- Runs a plugin's file in a coroutine of its own, whose hook stops a loop without end.
-local function run(file, chunk, ...)
-    local thread, started = coroutine.create(chunk), os.clock()
-    local function watch()
-        if os.clock() - started > LOAD_SECONDS then
-            debug.sethook(thread, watch, "", 1) -- again at once, where a pcall in the loop catches this
-            _G.error(("does not end: stopped after %d s"):format(LOAD_SECONDS), 0)
-        end
+--- When loading began, by the processor's clock; nil while nothing is loaded.
+local load_start
+
+--- The hook of what runs while a plugin is loaded: stops a loop without end.
+local function watch()
+    if not load_start then
+        debug.sethook()
+    elseif os.clock() - load_start > LOAD_SECONDS then
+        debug.sethook(watch, "", 1) -- again at once, where a pcall in the loop catches this
+        _G.error(("does not end: stopped after %d s"):format(LOAD_SECONDS), 0)
     end
-    debug.sethook(thread, watch, "", 100000)
+end
+
+--- The function, watched where it becomes a coroutine while a plugin is loaded.
+local function watched(fn)
+    if not load_start or type(fn) ~= "function" then
+        return fn
+    end
+    return function(...)
+        debug.sethook(watch, "", HOOK_INSTRUCTIONS)
+        return fn(...)
+    end
+end
+
+--- Runs a plugin's file in a coroutine of its own.
+local function run(file, chunk, ...)
+    local before = load_start
+    load_start = before or os.clock()
+    local thread = coroutine.create(watched(chunk))
     local ok, result = coroutine.resume(thread, ...)
+    load_start = before
     debug.sethook(thread)
     if coroutine.status(thread) ~= "dead" then
         coroutine.close(thread)
@@ -179,7 +212,7 @@ local function run(file, chunk, ...)
     elseif error.is(result) and result.kind ~= "usage" then
         error.raise(result)
     end
-    return fail(file, "can not be loaded\n" .. tostring(result))
+    return fail(file, "can not be loaded\n" .. error.format(result):gsub("^error: ", ""))
 end
 
 --- The globals of a plugin.
@@ -196,6 +229,13 @@ local function new_environment(name, file)
         environment[library] = copy
     end
     environment._G = environment
+    local create, wrap = coroutine.create, coroutine.wrap
+    function environment.coroutine.create(fn)
+        return create(watched(fn))
+    end
+    function environment.coroutine.wrap(fn)
+        return wrap(watched(fn))
+    end
 
     local dir, own = file:match("^(.*)/init%.lua$"), {}
     local own_part = "^" .. name:gsub("%p", "%%%0") .. "%.([%w_.]+)$"

@@ -26,13 +26,12 @@ local function read_chunk()
     while true do
         io.write(source and ">> " or "> ")
         io.flush()
-        local line = io.read("L")
-        if not line then
-            if not _task.acknowledge() then
-                return nil
-            end
+        local line = _task.wait_input() and io.read("L")
+        if _task.acknowledge() then
             source = nil -- Ctrl-C: a new prompt
             print()
+        elseif not line then
+            return nil
         else
             source = (source or "") .. line
             local chunk, message, incomplete = compile(source)

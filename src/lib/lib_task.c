@@ -2,8 +2,10 @@
  * is lua/moonflow/task.lua. */
 #include "lib/lib_task.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <math.h>
+#include <unistd.h>
 
 #include "lib/modules.h"
 #include "lib/task_runtime.h"
@@ -422,9 +424,24 @@ static int l_close(lua_State *L) {
 static int l_acknowledge(lua_State *L) {
     struct runtime *rt = runtime_get(L);
     lua_pushboolean(L, rt->interrupts > 0);
-    rt->interrupts = 0;
-    rt->deliveries = 0;
-    lua_sethook(L, NULL, 0, 0);
+    if (rt->interrupts > 0) {
+        char drained[16];
+        (void)!read(rt->wake_pipe[0], drained, sizeof(drained));
+        rt->interrupts = 0;
+        rt->deliveries = 0;
+    }
+    return 1;
+}
+
+/*** For hosts: waits until standard input can be read.
+ * @return false where an interrupt came first */
+static int l_wait_input(lua_State *L) {
+    struct runtime *rt = runtime_get(L);
+    struct pollfd fds[] = {{.fd = STDIN_FILENO, .events = POLLIN},
+                           {.fd = rt->wake_pipe[0], .events = POLLIN}};
+    while (rt->interrupts == 0 && poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    lua_pushboolean(L, rt->interrupts == 0);
     return 1;
 }
 
@@ -435,6 +452,7 @@ static const luaL_Reg functions[] = {
     {"run", l_run},
     {"drain", l_drain},
     {"close", l_close},
+    {"wait_input", l_wait_input},
     {"acknowledge", l_acknowledge},
     {NULL, NULL},
 };

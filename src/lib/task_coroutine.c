@@ -47,6 +47,7 @@ void coroutine_close_chain(lua_State *L, lua_State *co) {
         luaL_checkstack(L, 8, NULL);
         coroutine_close_chain(L, inner);
     }
+    lua_sethook(co, NULL, 0, 0); /* an interrupt's: what cleans up here runs to its end */
     lua_resetthread(co);
     lua_settop(co, 0);
 }
