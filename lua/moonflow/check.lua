@@ -138,11 +138,26 @@ function check.show(value)
     return "a " .. type(value)
 end
 
-local function names_of(params)
+--- The names of a list of parameters.
+---@param params moonflow.Param[]
+---@return string[]
+function check.names_of(params)
     local names = {}
     for i, param in ipairs(params) do
         names[i] = param.name
     end
+    return names
+end
+
+--- The keys of a table, in order, for messages.
+---@param set table
+---@return string[]
+function check.sorted_keys(set)
+    local names = {}
+    for name in next, set do
+        names[#names + 1] = name
+    end
+    table.sort(names)
     return names
 end
 
@@ -169,7 +184,7 @@ function check.unknown(word, params, what, kind)
     error.raise {
         kind = kind or "usage",
         message = ("%s is not %s"):format(check.show(word), what),
-        hint = check.hint(word, names_of(params)),
+        hint = check.hint(word, check.names_of(params)),
     }
 end
 

@@ -145,12 +145,7 @@ local function check_request(request)
     end
     for name in next, request do
         if FIELDS[name] == nil then
-            local names = {}
-            for known in next, FIELDS do
-                names[#names + 1] = known
-            end
-            table.sort(names)
-            misuse(check.show(name) .. " is not a field of a request", check.hint(name, names))
+            misuse(check.show(name) .. " is not a field of a request", check.hint(name, check.sorted_keys(FIELDS)))
         end
     end
     if type(request.url) ~= "string" then

@@ -108,23 +108,13 @@ local function misuse(message, ...)
     error.raise { kind = "usage", message = message:format(...) }
 end
 
---- The names of a set, in order, for hints.
-local function names_of(set)
-    local names = {}
-    for name in next, set do
-        names[#names + 1] = name
-    end
-    table.sort(names)
-    return names
-end
-
 local function check_request(request)
     for name in next, request do
         if not FIELDS[name] then
             error.raise {
                 kind = "usage",
                 message = check.show(name) .. " is not a field of a request",
-                hint = check.hint(name, names_of(FIELDS)),
+                hint = check.hint(name, check.sorted_keys(FIELDS)),
             }
         end
     end
@@ -136,7 +126,7 @@ end
 local function policy_of(request)
     local name = request.policy or retry.policy_of_method[request.method]
     return retry.policies[name]
-        or misuse("a request needs one of the policies %s", table.concat(names_of(retry.policies), ", "))
+        or misuse("a request needs one of the policies %s", table.concat(check.sorted_keys(retry.policies), ", "))
 end
 
 local function full_url(request)

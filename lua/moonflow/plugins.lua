@@ -52,10 +52,15 @@ local function fail(file, message, hint)
     error.raise { kind = "plugin", message = ("plugin %s %s"):format(file, message), hint = hint }
 end
 
---- What the program knows about directories; nothing where a stock lua runs us.
+--- What the program knows about directories. Where a stock lua runs us, the shipped plugins are beside
+-- our own files.
 local function host()
     local found, module = pcall(require, "moonflow.host")
-    return found and module or { plugin_dirs = {} }
+    if found then
+        return module
+    end
+    local share = debug.getinfo(1, "S").source:match("^@(.+)/lua/moonflow/[^/]+$")
+    return { plugin_dirs = {}, installed_plugins = share and share .. "/plugins" }
 end
 
 --- The directories that are searched, in order. Never the working directory by itself.
@@ -267,9 +272,7 @@ local function check_backend(backend, file)
     for name, value in next, backend do
         local field = fields[name]
         if not field then
-            fail(file, ("has an unknown field %s"):format(check.show(name)), check.hint(name, {
-                "api", "name", "client", "description", "target_help", "run_local",
-            }))
+            fail(file, ("has an unknown field %s"):format(check.show(name)), check.hint(name, check.names_of(fields)))
         elseif not check.types[field.type].test(value) then
             fail(file, ("has a field %q that must be %s, got %s"):format(name, check.types[field.type].doc,
                 check.show(value)))
