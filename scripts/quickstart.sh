@@ -19,7 +19,8 @@ start_servers() {
     wait_for quickstart "$port" /health
 }
 
-need_packages "${BUILD_PACKAGES[@]}"
+# shellcheck disable=SC2046 # a list of words
+need_packages "${BUILD_PACKAGES[@]}" $(python_packages)
 need_mlflow
 build_moonflow
 start_servers

@@ -95,14 +95,14 @@ need_packages() {
         { cat "$work/apt.log" >&2; die "apt-get could not install: $missing"; }
 }
 
-# A Python that can make virtual environments; Debian keeps that in a package of its own.
-need_python() {
-    python3 -c 'import ensurepip, venv' 2>/dev/null || need_packages python3 python3-venv
+# The packages of a Python that can make virtual environments (Debian keeps that in a package of its
+# own), unless such a Python is here.
+python_packages() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3 python3-venv
 }
 
 # MLflow with its gateway, in .venv. The copy of the list in there says that it is complete.
 need_mlflow() {
-    need_python
     cmp -s tests/requirements.txt .venv/requirements.txt && return
     say "Installing MLflow into .venv (about 900 MB, once)"
     python3 -m venv .venv

@@ -12,8 +12,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 readonly SUITES=(build unit lua stock json style fuzz sanitize install)
 readonly TEST_PACKAGES=(lua5.4 lua-busted lua-cjson lua-check clang clang-format nginx-light openssl)
 readonly FUZZ_SECONDS=${MOONFLOW_FUZZ_SECONDS:-10}
-# The specs of modules that need no program around them: they pass in a stock lua5.4 as well.
-readonly STOCK_SPECS='error|json|url|target|ini|sys|auth|task'
+# Specs that need no program around them: they pass in a stock lua5.4 as well.
+readonly STOCK_SPECS='auth|client|config|credentials|deployments|env|error|http|injection|json|pipeline|raw|retries|sys|target|task|url'
 
 passed=0
 failed=0
@@ -76,7 +76,8 @@ counted() {
 # --- Set-up -------------------------------------------------------------------------------------
 
 set_up() {
-    need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
+    # shellcheck disable=SC2046 # a list of words
+    need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" $(python_packages)
     need_mlflow
     if ! need_aimock; then
         skip aimock "needs npm and Node >= 20.15"
