@@ -10,7 +10,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 readonly SUITES=(build unit lua stock json style fuzz sanitize install)
-readonly TEST_PACKAGES=(lua5.4 lua-busted lua-cjson lua-check clang clang-format nginx-light openssl)
+readonly TEST_PACKAGES=(lua5.4 lua-busted lua-cjson lua-check clang clang-format nginx-light openssl locales)
 readonly FUZZ_SECONDS=${MOONFLOW_FUZZ_SECONDS:-10}
 # Specs that need no program around them: they pass in a stock lua5.4 as well.
 readonly STOCK_SPECS='auth|client|config|credentials|deployments|env|error|http|injection|json|pipeline|raw|retries|sys|target|task|url'
@@ -78,11 +78,20 @@ counted() {
 set_up() {
     # shellcheck disable=SC2046 # a list of words
     need_packages "${BUILD_PACKAGES[@]}" "${TEST_PACKAGES[@]}" $(python_packages)
+    need_comma_locale
     need_mlflow
     if ! need_aimock; then
         skip aimock "needs npm and Node >= 20.15"
         has_aimock=false
     fi
+}
+
+# A locale that writes 1,5: numbers on the wire must not follow it. Of our own, as few machines have one.
+need_comma_locale() {
+    mkdir -p .tests/locale
+    [ -d .tests/locale/de_DE.utf8 ] || localedef -i de_DE -f UTF-8 .tests/locale/de_DE.utf8 ||
+        say "No locale with a decimal comma can be made"
+    export LOCPATH=$PWD/.tests/locale
 }
 
 # Servers of the Lua specs. The gateways take seconds to start: they do so while we build.
@@ -166,7 +175,7 @@ suite_lua() {
 suite_stock() {
     local specs
     mapfile -t specs < <(find tests/spec -name '*_spec.lua' | grep -E "/($STOCK_SPECS)_spec.lua$" | sort)
-    LUA_PATH="lua/?.lua;lua/?/init.lua;;" LUA_CPATH="build/lib/?.so;;" \
+    LUA_PATH="lua/?.lua;lua/?/init.lua;;" LUA_CPATH="build/lib/?.so;;" MOONFLOW_BIN=$PWD/build/bin/moonflow \
         counted "specs in stock lua5.4" limited 300 lua5.4 tests/run.lua "${specs[@]}"
 }
 

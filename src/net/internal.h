@@ -11,6 +11,7 @@
 struct transport_handle {
     CURL *easy;
     uint64_t profile;
+    bool used; /* options were set */
 };
 
 /* The monotonic clock, nanoseconds. */

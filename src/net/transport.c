@@ -150,8 +150,11 @@ bool transport_lend(struct transport *t, struct transfer *x, struct error *err) 
 }
 
 void transport_clean(struct transfer *x) {
-    curl_easy_reset(x->easy);
+    if (x->handle->used) {
+        curl_easy_reset(x->easy);
+    }
     curl_easy_setopt(x->easy, CURLOPT_SHARE, x->transport->share);
+    x->handle->used = true;
     x->handle->profile = 0;
 }
 

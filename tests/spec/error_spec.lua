@@ -105,7 +105,8 @@ describe("codes", function()
         local cases = {
             { "a text", 1 }, { { kind = "usage" }, 2 }, { { kind = "config" }, 2 },
             { { kind = "http", http_status = 404 }, 3 }, { { kind = "auth" }, 4 },
-            { { kind = "http", http_status = 401 }, 4 }, { { kind = "http", http_status = 403 }, 4 }, { { kind = "http", http_status = 422 }, 5 },
+            { { kind = "http", http_status = 401 }, 4 }, { { kind = "http", http_status = 403 }, 4 },
+            { { kind = "http", http_status = 422 }, 5 },
             { { kind = "unsupported" }, 5 }, { { kind = "http", http_status = 503 }, 6 }, { { kind = "decode" }, 6 },
             { { kind = "http", http_status = 429 }, 7 }, { { kind = "network" }, 8 }, { { kind = "timeout" }, 9 },
             { { kind = "plugin" }, 10 }, { { kind = "cancelled" }, 130 },

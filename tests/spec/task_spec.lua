@@ -415,3 +415,19 @@ describe("the collector", function()
         assert.is_true(run(5000) < before + 64)
     end)
 end)
+
+describe("the module", function()
+    it("has one runtime, however often it is loaded", function()
+        local loaded = package.loaded["moonflow._task"]
+        package.loaded["moonflow._task"] = nil
+        local again = require "moonflow._task"
+        package.loaded["moonflow._task"] = loaded
+        local order = {}
+        local t = task.spawn(function()
+            order[#order + 1] = "task"
+        end)
+        again.sleep(0.001)
+        assert.same({ "task" }, order)
+        t:wait()
+    end)
+end)
