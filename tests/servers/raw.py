@@ -368,8 +368,13 @@ class Control(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    # Python's default of 5 makes the sixth of several clients at once wait a second to connect.
+    request_queue_size = 128
+
+
 def main():
-    server = http.server.ThreadingHTTPServer((HOST, 0), Control)
+    server = Server((HOST, 0), Control)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     print(json.dumps({"control": f"http://{HOST}:{server.server_port}"}), flush=True)

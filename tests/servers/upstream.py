@@ -202,12 +202,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    # Python's default of 5 makes the sixth of several clients at once wait a second to connect.
+    request_queue_size = 128
+
+
 def main():
     parser = argparse.ArgumentParser(description="A model server without a model.")
     parser.add_argument("--port", type=int, default=0, help="0 (the default): any free port")
     parser.add_argument("--until-eof", action="store_true", help="end when standard input closes")
     options = parser.parse_args()
-    server = http.server.ThreadingHTTPServer((HOST, options.port), Handler)
+    server = Server((HOST, options.port), Handler)
     server.daemon_threads = True
     print(json.dumps({"url": f"http://{HOST}:{server.server_port}/v1"}), flush=True)
     if options.until_eof:
