@@ -38,7 +38,9 @@ end
 function process.run(options)
     local words = { "exec", "timeout", options.timeout or 60 }
     if options.interrupt then
-        table.move({ "timeout", "--preserve-status", "--signal=INT", options.interrupt }, 1, 4, #words + 1, words)
+        -- in the foreground, as it would else signal its process group too: two interrupts, not one
+        table.move({ "timeout", "--foreground", "--preserve-status", "--signal=INT", options.interrupt }, 1, 5,
+            #words + 1, words)
     end
     words[#words + 1] = "env"
     local sets = {}
