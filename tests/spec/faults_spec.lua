@@ -250,7 +250,8 @@ describe("an answer cut off at any byte", function()
         it("is no answer: framing " .. framing, function()
             local list, size = outcomes(reply)
             local head = select(2, raw.bytes(reply):find("\r\n\r\n", 1, true))
-            -- of the last line end of chunks, nothing depends on the second byte
+            -- nothing depends on the last byte of chunks, a line end's second: libcurl 7.88 does not wait
+            -- for it, 8.14 does
             local whole = framing == "chunked" and size - 1 or size
             for cut = 0, whole - 1 do
                 local got = list[cut]
@@ -263,7 +264,13 @@ describe("an answer cut off at any byte", function()
                 end
             end
             for cut = whole, size do
-                assert.same(VALUE, list[cut].value, "cut at " .. cut .. ": " .. tostring(list[cut].err))
+                local got = list[cut]
+                if cut == size or got.value then
+                    assert.same(VALUE, got.value, "cut at " .. cut .. ": " .. tostring(got.err))
+                else
+                    assert.equal("network", got.err.kind, "cut at " .. cut)
+                    assert.equal("body", got.err.phase, "cut at " .. cut)
+                end
             end
         end)
     end
