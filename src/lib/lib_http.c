@@ -9,11 +9,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 
-#include "core/url.h"
+#include "lib/lib_http.h"
 #include "lib/modules.h"
-#include "lib/task_api.h"
-#include "net/transfer.h"
-#include "net/transport.h"
 
 #define HTTP_STATE "moonflow.http" /* metatable, and registry field of the one instance */
 #define HTTP_PROFILE "moonflow.http.profile"
@@ -21,29 +18,9 @@
 
 static const size_t MAX_BODY = (size_t)64 * 1024 * 1024;
 
-/* The transport of a Lua state, known to its loop. */
-struct http {
-    struct transport *transport;
-    struct source source;
-    const struct task_api *api;
-    uint64_t profiles; /* how many were made: the number of the next */
-};
+enum { SETTINGS = 1 }; /* profile()'s argument, and the user value that anchors its texts */
 
-enum {
-    STATE = lua_upvalueindex(1),
-    SETTINGS = 1, /* profile()'s argument, and the user value that anchors its texts */
-    PROFILE = 1,  /* perform()'s arguments */
-    METHOD,
-    URL,
-    BODY,
-    TIMEOUT,
-    TOTAL_TIMEOUT,
-    CONNECT_TIMEOUT,
-    CALL,             /* the running call */
-    CALL_PROFILE = 1, /* user values of a call: what must live as long as it */
-    CALL_BODY,
-    CALL_VALUES = CALL_BODY
-};
+enum { CALL = HTTP_CONNECT_TIMEOUT + 1 }; /* perform()'s running call */
 
 /* What the requests to one origin have in common. */
 struct profile {
@@ -53,13 +30,6 @@ struct profile {
     bool safe;         /* https, this machine, or the user's express wish */
     size_t prefix_len; /* of the origin as it was written, which a request's URL begins with */
     const char *prefix;
-};
-
-/* One running perform(). */
-struct call {
-    struct transfer transfer;
-    struct waiter waiter;
-    const struct task_api *api;
 };
 
 /* The settings of a profile */
@@ -243,7 +213,7 @@ static int free_profile(lua_State *L) {
  * @return the profile; or nil and an error where a credential must not be sent to this origin.
  * Raises where the settings are not valid. */
 static int l_profile(lua_State *L) {
-    struct http *http = lua_touserdata(L, STATE);
+    struct http *http = lua_touserdata(L, HTTP_UPVALUE);
     struct error err;
     luaL_checktype(L, SETTINGS, LUA_TTABLE);
     lua_settop(L, SETTINGS);
@@ -305,6 +275,14 @@ static void set_seconds(lua_State *L, const char *name, int64_t nanoseconds) {
     lua_setfield(L, -2, name);
 }
 
+void http_set_times(lua_State *L, const struct transfer *x) {
+    set_seconds(L, "connect_time", x->connect_time);
+    set_seconds(L, "first_byte_time", x->first_byte_time);
+    set_seconds(L, "total_time", x->total_time);
+    lua_pushboolean(L, x->reused);
+    lua_setfield(L, -2, "reused");
+}
+
 static int push_response(lua_State *L, struct transfer *x) {
     lua_createtable(L, 0, 7);
     lua_pushinteger(L, x->status);
@@ -315,52 +293,11 @@ static int push_response(lua_State *L, struct transfer *x) {
     *body = x->body;
     buf_init(&x->body, 0);
     lua_setfield(L, -2, "body");
-    set_seconds(L, "connect_time", x->connect_time);
-    set_seconds(L, "first_byte_time", x->first_byte_time);
-    set_seconds(L, "total_time", x->total_time);
-    lua_pushboolean(L, x->reused);
-    lua_setfield(L, -2, "reused");
+    http_set_times(L, x);
     return 1;
 }
 
-/* Performing */
-
-static int close_call(lua_State *L) {
-    struct call *call = luaL_checkudata(L, 1, HTTP_CALL);
-    transfer_close(&call->transfer);
-    call->api->waiter_close(&call->waiter);
-    return 0;
-}
-
-/* Pushes a call that is closed as soon as perform is left, however that happens. */
-static struct call *new_call(lua_State *L, const struct task_api *api) {
-    struct call *call = lua_newuserdatauv(L, sizeof *call, CALL_VALUES);
-    transfer_init(&call->transfer);
-    call->api = api;
-    api->waiter_init(L, &call->waiter);
-    luaL_setmetatable(L, HTTP_CALL);
-    lua_toclose(L, -1);
-    lua_pushvalue(L, PROFILE);
-    lua_setiuservalue(L, CALL, CALL_PROFILE);
-    lua_pushvalue(L, BODY);
-    lua_setiuservalue(L, CALL, CALL_BODY);
-    return call;
-}
-
-static void on_done(void *ctx) {
-    struct call *call = ctx;
-    call->api->wake(&call->waiter);
-}
-
-static int after_wait(lua_State *L, int status, lua_KContext ctx) {
-    (void)status;
-    (void)ctx;
-    struct call *call = lua_touserdata(L, CALL);
-    if (call->transfer.failed) {
-        return lib_fail(L, &call->transfer.error);
-    }
-    return push_response(L, &call->transfer);
-}
+/* Sending */
 
 static const char *check_text(lua_State *L, int index) {
     size_t len;
@@ -381,6 +318,71 @@ static bool has_origin(const struct profile *p, const char *url) {
            strchr("/?#", url[p->prefix_len]) != NULL; /* or the end of the text */
 }
 
+struct http *http_check_request(lua_State *L, struct transfer_request *request) {
+    struct http *http = lua_touserdata(L, HTTP_UPVALUE);
+    const struct profile *p = luaL_checkudata(L, HTTP_PROFILE_ARG, HTTP_PROFILE);
+    *request = p->request;
+    request->method = check_text(L, HTTP_METHOD);
+    request->url = check_text(L, HTTP_URL);
+    request->body = luaL_optlstring(L, HTTP_BODY, NULL, &request->body_len);
+    request->first_byte_timeout = check_time(L, HTTP_TIMEOUT, 120);
+    request->idle_timeout = request->first_byte_timeout;
+    request->total_timeout = check_time(L, HTTP_TOTAL_TIMEOUT, HUGE_VAL);
+    request->connect_timeout = check_time(L, HTTP_CONNECT_TIMEOUT, 10);
+    if (!has_origin(p, request->url)) {
+        lib_misuse(L, "a profile for %s can not send to another origin", p->origin);
+    }
+    if (http->transport == NULL) {
+        lib_misuse(L, "this Lua state is being closed");
+    }
+    lua_settop(L, HTTP_CONNECT_TIMEOUT);
+    return http;
+}
+
+static void on_done(void *ctx) {
+    struct http_call *call = ctx;
+    call->api->wake(&call->waiter);
+}
+
+void http_call_init(lua_State *L, struct http_call *call, const struct task_api *api) {
+    transfer_init(&call->transfer);
+    call->api = api;
+    api->waiter_init(L, &call->waiter);
+}
+
+bool http_call_start(lua_State *L, int index, struct http *http,
+                     const struct transfer_request *request, struct error *err) {
+    struct http_call *call = lua_touserdata(L, index);
+    lua_pushvalue(L, HTTP_PROFILE_ARG);
+    lua_setiuservalue(L, index, HTTP_CALL_PROFILE);
+    lua_pushvalue(L, HTTP_BODY);
+    lua_setiuservalue(L, index, HTTP_CALL_BODY);
+    if (transfer_start(&call->transfer, http->transport, request, on_done, call, err)) {
+        return true;
+    }
+    return err->kind == ERROR_USAGE ? lib_raise(L, err) : false;
+}
+
+void http_call_close(struct http_call *call) {
+    transfer_close(&call->transfer);
+    call->api->waiter_close(&call->waiter);
+}
+
+static int close_call(lua_State *L) {
+    http_call_close(luaL_checkudata(L, 1, HTTP_CALL));
+    return 0;
+}
+
+static int after_wait(lua_State *L, int status, lua_KContext ctx) {
+    (void)status;
+    (void)ctx;
+    struct http_call *call = lua_touserdata(L, CALL);
+    if (call->transfer.failed) {
+        return lib_fail(L, &call->transfer.error);
+    }
+    return push_response(L, &call->transfer);
+}
+
 /*** Sends one request, and parks the task until it is answered. Whatever the status, an answer is a
  * success here.
  * @param profile of the URL's origin
@@ -394,27 +396,15 @@ static bool has_origin(const struct profile *p, const char *url) {
  * and total_time (seconds since the start), reused (over a connection that was open already); or
  * nil and an error. Raises where an argument is not valid. */
 static int l_perform(lua_State *L) {
-    struct http *http = lua_touserdata(L, STATE);
-    const struct profile *p = luaL_checkudata(L, PROFILE, HTTP_PROFILE);
-    struct transfer_request request = p->request;
+    struct transfer_request request;
     struct error err;
-    request.method = check_text(L, METHOD);
-    request.url = check_text(L, URL);
-    request.body = luaL_optlstring(L, BODY, NULL, &request.body_len);
-    request.first_byte_timeout = check_time(L, TIMEOUT, 120);
-    request.idle_timeout = request.first_byte_timeout;
-    request.total_timeout = check_time(L, TOTAL_TIMEOUT, HUGE_VAL);
-    request.connect_timeout = check_time(L, CONNECT_TIMEOUT, 10);
-    if (!has_origin(p, request.url)) {
-        return lib_misuse(L, "a profile for %s can not send to another origin", p->origin);
-    }
-    if (http->transport == NULL) {
-        return lib_misuse(L, "this Lua state is being closed");
-    }
-    lua_settop(L, CALL - 1);
-    struct call *call = new_call(L, http->api);
-    if (!transfer_start(&call->transfer, http->transport, &request, on_done, call, &err)) {
-        return err.kind == ERROR_USAGE ? lib_raise(L, &err) : lib_fail(L, &err);
+    struct http *http = http_check_request(L, &request);
+    struct http_call *call = lua_newuserdatauv(L, sizeof *call, HTTP_CALL_VALUES);
+    http_call_init(L, call, http->api);
+    luaL_setmetatable(L, HTTP_CALL);
+    lua_toclose(L, CALL); /* it ends as soon as perform is left, however that happens */
+    if (!http_call_start(L, CALL, http, &request, &err)) {
+        return lib_fail(L, &err);
     }
     return http->api->wait(L, &call->waiter, 0, after_wait);
 }
@@ -466,7 +456,7 @@ static void push_state(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, HTTP_STATE ".instance");
 }
 
-static void new_metatable(lua_State *L, const char *name, lua_CFunction close) {
+void http_new_metatable(lua_State *L, const char *name, lua_CFunction close) {
     luaL_newmetatable(L, name);
     lua_pushcfunction(L, close);
     lua_setfield(L, -2, "__gc");
@@ -474,7 +464,6 @@ static void new_metatable(lua_State *L, const char *name, lua_CFunction close) {
     lua_setfield(L, -2, "__close");
     lua_pushliteral(L, "moonflow");
     lua_setfield(L, -2, "__metatable");
-    lua_pop(L, 1);
 }
 
 static const luaL_Reg functions[] = {
@@ -485,11 +474,15 @@ static const luaL_Reg functions[] = {
 };
 
 int luaopen_moonflow__http(lua_State *L) {
-    new_metatable(L, HTTP_STATE, close_state);
-    new_metatable(L, HTTP_PROFILE, free_profile);
-    new_metatable(L, HTTP_CALL, close_call);
-    luaL_newlibtable(L, functions);
+    http_new_metatable(L, HTTP_STATE, close_state);
+    http_new_metatable(L, HTTP_PROFILE, free_profile);
+    http_new_metatable(L, HTTP_CALL, close_call);
+    lua_pop(L, 3);
     push_state(L);
+    int state = lua_gettop(L);
+    luaL_newlibtable(L, functions);
+    lua_pushvalue(L, state);
     luaL_setfuncs(L, functions, 1);
+    http_stream_open(L, state);
     return 1;
 }

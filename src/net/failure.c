@@ -253,11 +253,11 @@ void failure_of_code(struct transfer *x, CURLcode code) {
     } else if (code == CURLE_TOO_LARGE) {
         header_size_failure(x);
 #endif
-    } else if (!x->headers_done) {
+    } else if (!x->head_complete) {
         before_body(x, code);
     } else {
         failure_set(x, ERROR_NETWORK, "DATA_LOSS", "body",
                     "the answer from %s was cut off or garbled after %zu bytes: %s",
-                    failure_origin(x), x->body.len, detail(x, code));
+                    failure_origin(x), x->received, detail(x, code));
     }
 }

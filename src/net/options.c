@@ -149,9 +149,11 @@ static int64_t connect_ms(const struct transfer_request *request) {
     return ms < LONGEST_MS ? ms + BACKSTOP_MS : LONGEST_MS;
 }
 
-/* A body of a HEAD never comes, whatever length is announced. */
+/* A body of a HEAD never comes, whatever length is announced; one that is taken piece by piece has
+ * no limit as a whole. */
 static int64_t largest_body(const struct transfer_request *request) {
-    bool limited = strcmp(request->method, "HEAD") != 0 && request->max_body < INT64_MAX;
+    bool limited = strcmp(request->method, "HEAD") != 0 && request->window == 0 &&
+                   request->max_body < INT64_MAX;
     return limited ? (int64_t)request->max_body : 0;
 }
 

@@ -7,7 +7,12 @@
 #include "net/internal.h"
 #include "net/options.h"
 
-enum { LINE_SIZE = 1024 * 1024 }; /* of one request header */
+enum {
+    DRAIN_MAX = 16 * 1024,         /* bytes that are worth a new connection */
+    LINE_SIZE = 1024 * 1024,       /* of one request header */
+    PIECE_MAX = CURL_MAX_READ_SIZE /* bytes that libcurl hands over at once: not beyond its largest
+                                      buffer */
+};
 
 _Static_assert(TRANSFER_DETAIL_SIZE >= CURL_ERROR_SIZE, "libcurl writes its error there");
 
@@ -157,9 +162,10 @@ static int64_t phase_deadline(const struct transfer *x) {
     return after(x->mark, x->idle_timeout);
 }
 
+/* What is held back because nobody reads it is no silence of the server's. */
 int64_t transfer_deadline(const struct transfer *x) {
     int64_t total = after(x->started, x->total_timeout);
-    int64_t phase = phase_deadline(x);
+    int64_t phase = x->paused ? TRANSPORT_NEVER : phase_deadline(x);
     return total < phase ? total : phase;
 }
 
@@ -253,6 +259,12 @@ static void start_answer(struct transfer *x, const char *line, size_t len) {
     }
 }
 
+static void tell(struct transfer *x) {
+    if (x->arrived != NULL) {
+        x->arrived(x->ctx);
+    }
+}
+
 static size_t on_header(char *line, size_t size, size_t n, void *ctx) {
     struct transfer *x = ctx;
     size_t len = size * n;
@@ -263,10 +275,11 @@ static size_t on_header(char *line, size_t size, size_t n, void *ctx) {
                     failure_origin(x), TRANSFER_HEADERS, TRANSFER_HEADER_BYTES / 1024);
     } else if (x->status < 200 && len > 5 && memcmp(line, "HTTP/", 5) == 0) {
         start_answer(x, line, len);
-    } else if (!x->headers_done && trim(line, len).len > 0) {
+    } else if (!x->head_complete && trim(line, len).len > 0) {
         keep_line(x, line, len);
-    } else if (x->status >= 200) {
-        x->headers_done = true; /* what comes after the blank line is a trailer */
+    } else if (x->status >= 200 && !x->head_complete) {
+        x->head_complete = true; /* what comes after the blank line is a trailer */
+        tell(x);
     }
     return x->failed ? 0 : len;
 }
@@ -285,14 +298,24 @@ static size_t on_body(char *bytes, size_t size, size_t n, void *ctx) {
     struct transfer *x = ctx;
     size_t len = size * n;
     x->mark = transport_now();
+    if (x->draining) {
+        x->received += len;
+        return x->received <= DRAIN_MAX ? len : 0;
+    }
+    if (x->window > 0 && x->body.len >= x->window) {
+        x->paused = true;
+        return CURL_WRITEFUNC_PAUSE;
+    }
     if (x->encoding != 0) {
         fail_encoding(x);
     } else if (len > x->body.max - x->body.len) {
         failure_of_code(x, CURLE_FILESIZE_EXCEEDED);
     } else if (!buf_append(&x->body, bytes, len)) {
         failure_set(x, ERROR_NETWORK, "RESOURCE_EXHAUSTED", "body",
-                    "out of memory after %zu bytes of the answer", x->body.len);
+                    "out of memory after %zu bytes of the answer", x->received);
     }
+    x->received += len;
+    tell(x);
     return x->failed ? 0 : len;
 }
 
@@ -399,7 +422,9 @@ static void describe(struct transfer *x, const struct transfer_request *request)
     x->first_byte_timeout = request->first_byte_timeout;
     x->idle_timeout = request->idle_timeout;
     x->total_timeout = request->total_timeout;
-    buf_init(&x->body, request->max_body);
+    x->window = request->window;
+    x->arrived = request->arrived;
+    buf_init(&x->body, request->window > 0 ? request->window + PIECE_MAX : request->max_body);
     x->started = transport_now();
     x->mark = x->started;
 }
@@ -437,23 +462,29 @@ bool transfer_start(struct transfer *x, struct transport *t, const struct transf
 
 /* The end */
 
+static void measure(struct transfer *x) {
+    if (x->easy != NULL) {
+        long connects = 1;
+        curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
+        x->reused = connects == 0;
+        x->total_time = transport_now() - x->started;
+    }
+}
+
 /* Gives back all that only a running transfer needs. */
 static void release(struct transfer *x) {
+    measure(x);
     transport_return(x);
     x->state = TRANSFER_DONE;
 }
 
 void transfer_finish(struct transfer *x, CURLcode code) {
-    long connects = 1;
-    curl_easy_getinfo(x->easy, CURLINFO_NUM_CONNECTS, &connects);
-    x->reused = connects == 0;
-    x->total_time = transport_now() - x->started;
     /* libcurl takes an end of the connection among the headers for the end of the answer. */
-    if (code == CURLE_OK && !x->headers_done) {
+    if (code == CURLE_OK && !x->head_complete) {
         code = CURLE_PARTIAL_FILE;
     }
     /* A server that has answered with an error need not take the rest of the request. */
-    bool refused = code == CURLE_SEND_ERROR && x->headers_done && x->status >= 400;
+    bool refused = code == CURLE_SEND_ERROR && x->head_complete && x->status >= 400;
     if (!x->failed && code != CURLE_OK && !refused) {
         failure_of_code(x, code);
     }
@@ -464,6 +495,31 @@ void transfer_finish(struct transfer *x, CURLcode code) {
 void transfer_expire(struct transfer *x, int64_t now) {
     failure_of_timer(x, after(x->started, x->total_timeout) <= now);
     transfer_finish(x, CURLE_OPERATION_TIMEDOUT);
+}
+
+void transfer_taken(struct transfer *x) {
+    if (x->paused && x->state == TRANSFER_ACTIVE) {
+        x->paused = false;
+        x->mark = transport_now();
+        transport_hurry(x->transport, x);
+        curl_easy_pause(x->easy, CURLPAUSE_CONT);
+    }
+}
+
+void transfer_drain(struct transfer *x, int64_t limit) {
+    if (x->state != TRANSFER_ACTIVE) {
+        return;
+    }
+    measure(x);
+    buf_free(&x->body);
+    x->draining = true;
+    x->received = 0;
+    x->arrived = NULL;
+    if (x->total_timeout - x->total_time > limit) {
+        x->total_timeout = x->total_time + limit;
+        transport_hurry(x->transport, x);
+    }
+    transfer_taken(x);
 }
 
 void transfer_close(struct transfer *x) {

@@ -50,6 +50,11 @@ struct transfer_request {
     const char *client_key;
     bool insecure_tls;
     bool http2;
+    /* Not 0: the answer is taken piece by piece while it comes. Where this many bytes of it wait in
+     * `body`, no more are read from the connection until transfer_taken. max_body does not matter.
+     */
+    size_t window;
+    void (*arrived)(void *ctx); /* called when `head_complete` or `body` has changed; NULL: not */
 };
 
 enum transfer_state { TRANSFER_NEW, TRANSFER_ACTIVE, TRANSFER_DONE };
@@ -64,11 +69,14 @@ struct transfer {
     bool failed;
     struct error error; /* where it failed */
     int status;
-    struct buf body;      /* may be moved out */
+    struct buf body;      /* may be moved out; with a window it is read and cleared meanwhile */
     int64_t connect_time; /* nanoseconds since the start, 0 where it did not come to that */
     int64_t first_byte_time;
     int64_t total_time;
     bool reused; /* went over a connection that was open already */
+
+    /* While it runs already. */
+    bool head_complete; /* status and headers are there */
 
     /* Private to net. */
     struct transport *transport;
@@ -86,7 +94,11 @@ struct transfer {
     int64_t body_sent;
     bool may_resend; /* the method is idempotent */
     bool connected;  /* the request was, or is being, written */
-    bool headers_done;
+    size_t window;
+    void (*arrived)(void *ctx);
+    bool paused; /* the window is full */
+    bool draining;
+    size_t received;    /* bytes of the body so far */
     size_t encoding;    /* where in `headers` the line is that says the body is compressed, or 0 */
     struct buf headers; /* of the answer: status line and lines, names in lower case */
     size_t header_count;
@@ -122,6 +134,15 @@ void transfer_init(struct transfer *x);
  * where it can not start: nothing was sent then. */
 bool transfer_start(struct transfer *x, struct transport *t, const struct transfer_request *request,
                     void (*done)(void *ctx), void *ctx, struct error *err);
+
+/* Tells that `body` was read and cleared: what was held back may come. Calls neither `done` nor,
+ * for bytes that libcurl held already, anything but `arrived`. */
+void transfer_taken(struct transfer *x);
+
+/* Lets the rest of the answer come and go, for `limit` nanoseconds at the most, so that its
+ * connection can serve the next request. Of more than a few bytes the connection is closed. `done`
+ * is called in the end, `arrived` no more. */
+void transfer_drain(struct transfer *x, int64_t limit);
 
 /* Ends it at once, without waiting for the network or the resolver, and frees what it holds. Any
  * number of times, in any state, before or after its transport is gone. */
