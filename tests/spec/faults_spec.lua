@@ -1,6 +1,6 @@
 --- Servers that are not there, stall, break off or send what no honest server sends: what a client
 -- makes of each, on a real connection.
-local base64 = require "support.base64"
+local base64 = require "moonflow.base64"
 local deployments = require "moonflow.deployments"
 local http = require "moonflow.http"
 local json = require "moonflow.json"

@@ -7,7 +7,7 @@
 --
 -- Call it in the body of an `it`: without the raw server the test is skipped.
 
-local base64 = require "support.base64"
+local base64 = require "moonflow.base64"
 local http = require "moonflow.http"
 local json = require "moonflow.json"
 local skip = require "support.skip"
