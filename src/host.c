@@ -27,6 +27,7 @@ static const luaL_Reg modules[] = {
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},
     {"moonflow._http", open_http},
+    {"moonflow._process", luaopen_moonflow__process},
     {"moonflow._task", luaopen_moonflow__task},
     {"moonflow.auth", luaopen_moonflow_auth},
     {"moonflow.backend.mlflow", luaopen_moonflow_backend_mlflow},

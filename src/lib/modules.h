@@ -6,6 +6,7 @@
 #include "lib/lib.h"
 
 LIB_EXPORT int luaopen_moonflow__http(lua_State *L);
+LIB_EXPORT int luaopen_moonflow__process(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__task(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_auth(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_backend_mlflow(lua_State *L);
