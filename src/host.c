@@ -26,6 +26,7 @@ static int open_host(lua_State *L);
 static const luaL_Reg modules[] = {
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},
+    {"moonflow._chat", luaopen_moonflow__chat},
     {"moonflow._http", open_http},
     {"moonflow._process", luaopen_moonflow__process},
     {"moonflow._task", luaopen_moonflow__task},

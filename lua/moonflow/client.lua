@@ -1,5 +1,6 @@
 --- The base class of all clients: MLflow's methods, the check of their arguments, and what every
--- error gets on its way out. It knows nothing of HTTP; `send` and `pages` lead to the pipeline.
+-- error gets on its way out. It knows nothing of HTTP; `send`, `stream` and `pages` lead to the
+-- pipeline.
 local auth = require "moonflow.auth"
 local check = require "moonflow.check"
 local error = require "moonflow.error"
@@ -142,7 +143,7 @@ local classes = setmetatable({ [BaseDeploymentClient] = true }, { __mode = "k" }
 
 --- A target as it may be shown: without what stands before an "@".
 local function shown(target_uri)
-    return (auth.redact(target_uri):gsub("//[^/?#]*@", "//"))
+    return (auth.redact(target_uri):gsub("//[^/?#]*@", "//"):gsub("^(%a[%w+.-]*:)[^/?#]*@", "%1"))
 end
 
 local function check_options(options, known, what)
@@ -205,6 +206,10 @@ local function examine(value)
     return { value = value, traceback = debug.traceback(tostring(value), 2) }
 end
 
+--- Raises a failure of a client's method, with the target and the method in it.
+---@param self table
+---@param operation string the method's name
+---@param failure table an error object, or what `examine` made of another value
 local function fail(self, operation, failure)
     if not error.is(failure) then
         local plugin = self.plugin
@@ -311,15 +316,15 @@ local function copy_signatures(from)
 end
 
 --- Keeps credentials as secrets, and refuses halves and doubles of them.
-local function check_credentials(settings)
+local function check_credentials(settings, params)
     if (settings.username == nil) ~= (settings.password == nil) then
         error.raise { kind = "usage", message = "options \"username\" and \"password\" belong together" }
     elseif settings.token and settings.username then
         error.raise { kind = "usage", message = "give either \"token\" or \"username\" and \"password\" as options" }
     end
-    for _, name in ipairs { "token", "password" } do
-        if type(settings[name]) == "string" then
-            settings[name] = auth.secret(settings[name])
+    for _, param in ipairs(params) do
+        if param.type == "secret" and type(settings[param.name]) == "string" then
+            settings[param.name] = auth.secret(settings[param.name])
         end
     end
 end
@@ -336,7 +341,7 @@ local function new(class, target_uri, options)
     for name, value in next, options do
         settings[name] = value
     end
-    check_credentials(settings)
+    check_credentials(settings, class.options)
     local self = setmetatable({ target_uri = target_uri, config = settings }, class)
     if class.init then
         finish(self, "get_deploy_client", xpcall(class.init, examine, self))
@@ -422,6 +427,7 @@ function client.is_class(value)
 end
 
 client.offered = offered
+client.fail = fail
 
 local pipeline
 
@@ -432,6 +438,23 @@ local pipeline
 function BaseDeploymentClient:send(request)
     pipeline = pipeline or require "moonflow.pipeline"
     return pipeline.send(self, request)
+end
+
+--- Sends a request that a stream of events answers; see `moonflow.pipeline`. For methods of backends.
+---@async
+---@param request moonflow.Request
+---@return moonflow.Stream stream and nil, nil, and the stream again: what a generic `for` takes
+function BaseDeploymentClient:stream(request)
+    pipeline = pipeline or require "moonflow.pipeline"
+    return pipeline.stream(self, request)
+end
+
+--- What the last answer to this coroutine's calls said about itself: status, headers, request id,
+-- rate limits, attempts, times. nil before the first answer. A stream has its own, `stream:response()`.
+---@return moonflow.Response?
+function BaseDeploymentClient:last_response()
+    local answer = self._answers and self._answers[coroutine.running()]
+    return answer and require("moonflow.response").describe(answer)
 end
 
 --- Sends a request for each page of a list; see `moonflow.pipeline`. For methods of backends.

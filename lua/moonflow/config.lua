@@ -8,7 +8,7 @@ local config = {}
 
 ---@class moonflow.Variable
 ---@field name string
----@field type "int"|"seconds"|"float"|"bool"|"string"
+---@field type "int"|"seconds"|"duration"|"float"|"bool"|"string"
 ---@field default any
 ---@field doc string
 
@@ -42,6 +42,25 @@ config.variables = {
     { name = "MLFLOW_TRACKING_INSECURE_TLS", type = "bool", default = false, doc = "do not verify the server" },
     { name = "MLFLOW_TRACKING_SERVER_CERT_PATH", type = "string", doc = "file or directory of CA certificates" },
     { name = "MLFLOW_TRACKING_CLIENT_CERT_PATH", type = "string", doc = "client certificate and key in one file" },
+    { name = "DATABRICKS_HOST", type = "string", doc = "URL of a Databricks workspace, with the next" },
+    { name = "DATABRICKS_TOKEN", type = "string", doc = "personal access token of Databricks" },
+    { name = "DATABRICKS_CONFIG_FILE", type = "string", doc = "Databricks' configuration file, else ~/.databrickscfg" },
+    { name = "DATABRICKS_CONFIG_PROFILE", type = "string", doc = "profile in it, else DEFAULT" },
+    { name = "OPENAI_MAX_RETRIES", type = "int", default = 2, doc = "how often a request to OpenAI is repeated" },
+    { name = "OPENAI_TIMEOUT", type = "duration", default = 60,
+        doc = "seconds that one attempt of a request to OpenAI waits for the server" },
+    { name = "OPENAI_API_KEY", type = "string", doc = "OpenAI's key; Azure's where no other is set" },
+    { name = "OPENAI_API_BASE", type = "string", doc = "base URL, or the endpoint of an Azure resource" },
+    { name = "OPENAI_BASE_URL", type = "string", doc = "base URL, after OPENAI_API_BASE" },
+    { name = "OPENAI_API_TYPE", type = "string", doc = "openai, azure (key) or azure_ad (Entra ID)" },
+    { name = "OPENAI_API_VERSION", type = "string", doc = "Azure's api-version; without one the v1 API" },
+    { name = "OPENAI_DEPLOYMENT_NAME", type = "string", doc = "Azure's deployment, else the endpoint's name" },
+    { name = "OPENAI_ORG_ID", type = "string", doc = "header OpenAI-Organization" },
+    { name = "OPENAI_ORGANIZATION", type = "string", doc = "the same, as MLflow spells it" },
+    { name = "OPENAI_PROJECT_ID", type = "string", doc = "header OpenAI-Project" },
+    { name = "AZURE_OPENAI_ENDPOINT", type = "string", doc = "endpoint of an Azure resource" },
+    { name = "AZURE_OPENAI_API_KEY", type = "string", doc = "Azure's key, before OPENAI_API_KEY" },
+    { name = "AZURE_OPENAI_AD_TOKEN", type = "string", doc = "token of Entra ID, before both keys" },
     { name = "MOONFLOW_ALLOW_INSECURE_HTTP", type = "bool", default = false,
         doc = "send credentials over plain http to other machines too" },
     { name = "MOONFLOW_PLUGIN_PATH", type = "string", doc = "directories of plugins, with \":\" between" },
@@ -100,6 +119,11 @@ function parsers.seconds(variable, raw)
     return value and value > 0 and value or invalid(variable, raw, "an integer of seconds above 0")
 end
 
+function parsers.duration(variable, raw)
+    local value = not raw:find("[xXnN]") and tonumber(raw)
+    return value and value > 0 and value < math.huge and value or invalid(variable, raw, "a number of seconds above 0")
+end
+
 function parsers.float(variable, raw)
     local value = not raw:find("[xXnN]") and tonumber(raw)
     return value and math.abs(value) < math.huge and value or invalid(variable, raw, "a number")
@@ -148,16 +172,18 @@ end
 --- Checks retry settings against MLflow's limits. Raises where they are beyond.
 ---@param max_retries integer
 ---@param backoff number
-function config.check_retries(max_retries, backoff)
+---@param source? string the variable that holds max_retries, for the message
+function config.check_retries(max_retries, backoff, source)
+    source = source and "\nit comes from " .. source or ""
     local retries_limit = config.get("_MLFLOW_HTTP_REQUEST_MAX_RETRIES_LIMIT")
     local backoff_limit = config.get("_MLFLOW_HTTP_REQUEST_MAX_BACKOFF_FACTOR_LIMIT")
     if retries_limit < 0 then
         out_of_range("The current maximum retry limit is invalid (%d). Cannot be negative.", retries_limit)
     elseif max_retries >= retries_limit then
-        out_of_range("The configured max_retries value (%d) is in excess of the maximum allowable retries (%d)",
-            max_retries, retries_limit)
+        out_of_range("The configured max_retries value (%d) is in excess of the maximum allowable retries (%d)%s",
+            max_retries, retries_limit, source)
     elseif max_retries < 0 then
-        out_of_range("The max_retries value must be either 0 a positive integer. Got %d", max_retries)
+        out_of_range("The max_retries value must be either 0 a positive integer. Got %d%s", max_retries, source)
     elseif backoff_limit < 0 then
         out_of_range("The current maximum backoff factor limit is invalid (%d). Cannot be negative.", backoff_limit)
     elseif backoff >= backoff_limit then

@@ -216,7 +216,9 @@ local function add_tls(own)
         return nil, err
     end
     own.ca_file, own.ca_path = options.ca_file, options.ca_path
-    own.insecure_tls = options.insecure_tls
+    if own.insecure_tls == nil then -- false is a wish as well
+        own.insecure_tls = options.insecure_tls
+    end
     own.client_cert = own.client_cert or options.client_cert
     return true
 end

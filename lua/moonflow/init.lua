@@ -2,7 +2,7 @@
 local moonflow = {}
 
 local modules = {
-    auth = true, client = true, config = true, deployments = true, env = true, error = true,
+    auth = true, base64 = true, chat = true, client = true, config = true, deployments = true, env = true, error = true,
     http = true, json = true, plugins = true, sys = true, target = true, task = true, url = true,
 }
 

@@ -3,6 +3,10 @@
 local auth = require "moonflow.auth"
 local error = require "moonflow.error"
 local json = require "moonflow.json"
+local response = require "moonflow.response"
+local text = require "moonflow.text"
+
+local clean, one_line = text.clean, text.one_line
 
 local judge = {}
 
@@ -10,51 +14,10 @@ local MESSAGE_MAX = 300        -- bytes of a server's words in a message
 local BODY_MAX = 8 * 1024      -- bytes of a body that an error keeps
 local READ_MAX = 1024 * 1024   -- bytes of an error's body that are looked at
 
---- The text with "?" for what is no UTF-8.
-local function valid(text)
-    local pieces, from = {}, 1
-    while true do
-        local length, bad = utf8.len(text, from)
-        if length then
-            pieces[#pieces + 1] = text:sub(from)
-            return table.concat(pieces)
-        end
-        pieces[#pieces + 1] = text:sub(from, bad - 1) .. "?"
-        from = bad + 1
-    end
-end
-
---- Text from outside as it may be shown: no secret, no control character except newline and tab, no
--- mark that turns the direction of writing, at most `max` bytes.
----@param text string
----@param max integer
----@return string
-function judge.clean(text, max)
-    -- Cut only after the secrets are out, with room for one that begins before the cut.
-    text = auth.redact(text:sub(1, max + 4096))
-    local cut = #text > max
-    if cut then
-        local last = max
-        while last > 0 and text:byte(last + 1) & 0xC0 == 0x80 do
-            last = last - 1
-        end
-        text = text:sub(1, last)
-    end
-    text = valid(text):gsub("[%z\1-\8\11-\31\127]", " ")
-        :gsub("\xC2[\x80-\x9F]", " ")
-        :gsub("\xE2\x80[\x8E\x8F\xAA-\xAE]", "")
-        :gsub("\xE2\x81[\xA6-\xA9]", "")
-    return cut and text .. "..." or text
-end
-
-local function one_line(text, max)
-    return (judge.clean(text:sub(1, max * 4), max):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
-end
-
 --- The parsed value with every text in it cleaned.
 local function clean_value(value)
     if type(value) == "string" then
-        return judge.clean(value, BODY_MAX)
+        return clean(value, BODY_MAX)
     elseif type(value) ~= "table" then
         return value
     end
@@ -65,23 +28,13 @@ local function clean_value(value)
     return copy
 end
 
-local parse_head -- moonflow._http's, which is loaded when there is something to judge
-
---- Reads the reason and the headers of a response, which a good answer does not need.
-local function read_head(response)
-    if not response.headers then
-        parse_head = parse_head or require("moonflow._http").parse_head
-        response.reason, response.headers = parse_head(response.head)
-    end
+local function is_html(answer, content)
+    local content_type = answer.headers["content-type"] or ""
+    return content_type:lower():find("html", 1, true) ~= nil or content:sub(1, 256):lower():find("^%s*<!?%a") ~= nil
 end
 
-local function is_html(response, text)
-    local content_type = response.headers["content-type"] or ""
-    return content_type:lower():find("html", 1, true) ~= nil or text:sub(1, 256):lower():find("^%s*<!?%a") ~= nil
-end
-
-local function page_title(text)
-    local title = text:sub(1, 16384):match("<[tT][iI][tT][lL][eE][^>]*>(.-)</")
+local function page_title(content)
+    local title = content:sub(1, 16384):match("<[tT][iI][tT][lL][eE][^>]*>(.-)</")
     return title and one_line(title, 80)
 end
 
@@ -130,36 +83,31 @@ local function words_of(value)
 end
 
 --- Reads the body of a failure: its words, its code, and what the error keeps of it.
-local function read_body(response)
-    local size = #response.body
+local function read_body(answer)
+    local size = #answer.body
     if size == 0 then
         return
     end
-    local text = tostring(response.body)
-    if size <= READ_MAX and text:find("^%s*[{%[\"]") then
-        local value = json.decode(auth.redact(text))
+    local content = tostring(answer.body)
+    if size <= READ_MAX and content:find("^%s*[{%[\"]") then
+        local value = json.decode(auth.redact(content))
         if value ~= nil then
             local message, code = words_of(value)
-            local kept = size <= BODY_MAX and clean_value(value) or judge.clean(text, BODY_MAX)
+            local kept = size <= BODY_MAX and clean_value(value) or clean(content, BODY_MAX)
             return message, code, kept
         end
     end
-    if is_html(response, text) then
-        local title = page_title(text)
-        return title and ("an HTML page, title %q"):format(title) or "an HTML page", nil, judge.clean(text, BODY_MAX)
+    if is_html(answer, content) then
+        local title = page_title(content)
+        return title and ("an HTML page, title %q"):format(title) or "an HTML page", nil, clean(content, BODY_MAX)
     end
-    return text, nil, judge.clean(text, BODY_MAX)
+    return content, nil, clean(content, BODY_MAX)
 end
 
 --- "GET /path" of a request, without the query.
 local function request_line(request)
     local path = request.url:match("^[^/]*//[^/?#]*([^?#]*)")
     return ("%s %s"):format(request.method, path ~= "" and path or "/")
-end
-
-local function request_id(headers)
-    local id = headers["x-request-id"] or headers["x-databricks-request-id"] or headers["request-id"]
-    return id and one_line(id, 128)
 end
 
 --- Where a redirect points: scheme and host, never the rest.
@@ -175,40 +123,41 @@ local function redirect_target(location)
     return one_line((scheme or "") .. (host and "//" .. host:gsub("^.*@", "") or ""), 200)
 end
 
-local function redirect(request, origin, response)
-    local to = redirect_target(response.headers.location)
+local function redirect(request, origin, answer)
+    local to = redirect_target(answer.headers.location)
     return error.new {
         kind = "http",
-        http_status = response.status,
+        http_status = answer.status,
         message = ("%s answered %d, a redirect to %s\n%s; moonflow follows no redirects"):format(origin.text,
-            response.status, to, request_line(request)),
-        request_id = request_id(response.headers),
+            answer.status, to, request_line(request)),
+        request_id = response.request_id(answer),
         hint = to:find("://", 1, true) and to ~= origin.text
             and "use that address as the target, if you trust it" or "check the target's URL",
     }
 end
 
 local function credential_hint(origin)
-    if origin.credential then
-        return "the credential came from " .. origin.source
+    local credential = origin.credential
+    if credential.anonymous then
+        return "no credential was sent; looked at " .. credential.source
     end
-    return "no credential was sent; looked at " .. origin.source
+    return "the credential came from " .. credential.source
 end
 
 --- The error that a status of 300 or above is.
 ---@param request table what was sent
 ---@param origin moonflow.Origin
----@param response table
+---@param answer table
 ---@param hints table by status, from the backend, for answers that say nothing of their own
 ---@return table error
-function judge.failure(request, origin, response, hints)
-    read_head(response)
-    local status = response.status
+function judge.failure(request, origin, answer, hints)
+    response.headers(answer)
+    local status = answer.status
     if status < 400 then
-        return redirect(request, origin, response)
+        return redirect(request, origin, answer)
     end
-    local message, code, body = read_body(response)
-    local reason = response.reason ~= "" and one_line(response.reason, 60) or nil
+    local message, code, body = read_body(answer)
+    local reason = answer.reason ~= "" and one_line(answer.reason, 60) or nil
     local first = ("%s answered %d%s"):format(origin.text, status, reason and " " .. reason or "")
     local own_words = message and message:lower() ~= (reason or ""):lower() and message:lower() ~= "not found"
     if own_words then
@@ -227,21 +176,89 @@ function judge.failure(request, origin, response, hints)
         error_code = code,
         message = first .. "\n" .. request_line(request),
         body = body,
-        request_id = request_id(response.headers),
+        request_id = response.request_id(answer),
+        rate_limits = response.rate_limits(answer),
         hint = hint,
     }
 end
 
+-- What the types and codes of OpenAI's errors stand for where an error has no status of its own.
+local STATUS_OF = {
+    authentication_error = 401, content_filter = 400, context_length_exceeded = 400, insufficient_quota = 429,
+    credit_balance_exhausted = 429, invalid_api_key = 401, invalid_request_error = 400, model_not_found = 404,
+    not_found_error = 404, overloaded_error = 503, permission_error = 403, rate_limit_error = 429,
+    rate_limit_exceeded = 429, server_error = 500, server_is_overloaded = 503,
+}
+
+--- The status that an error object of a server's names, as a number or by its code or type.
+local function status_of(fault)
+    for _, name in ipairs { "status", "code", "status_code", "http_status_code", "type" } do
+        local value = fault[name]
+        local status = STATUS_OF[value] or math.tointeger(type(value) == "string" and tonumber(value) or value)
+        if status and status >= 400 and status < 600 then
+            return status
+        end
+    end
+end
+
+--- The error that a server tells of inside an answer that began as a success.
+---@param request table what was sent
+---@param origin moonflow.Origin
+---@param answer table
+---@param fault any what the server said: a table, or a text
+---@return table error
+function judge.fault(request, origin, answer, fault)
+    local is_object = type(fault) == "table"
+    local message, code = words_of(is_object and fault.error_code and fault or { error = fault })
+    local status = is_object and status_of(fault) or code and error.status_from_code(code) or nil
+    return error.new {
+        kind = "http",
+        http_status = status,
+        error_code = code,
+        message = ("%s sent an error in its answer: %s\n%s"):format(origin.text,
+            one_line(message or "it does not say which", MESSAGE_MAX), request_line(request)),
+        body = clean_value(fault),
+        request_id = response.request_id(answer),
+        rate_limits = response.rate_limits(answer),
+        hint = (status == 401 or status == 403) and credential_hint(origin) or nil,
+    }
+end
+
+--- The error object that an answer of status 200 is, or nil: some servers send one in place of what
+-- was asked for.
+---@param value any
+---@return any fault
+function judge.fault_in(value)
+    if type(value) ~= "table" then
+        return nil
+    end
+    local fault = value.error
+    if fault and fault ~= json.null and fault ~= "" then
+        return fault
+    elseif value.object == "error" or type(value.error_code) == "string" and type(value.message) == "string" then
+        return value
+    end
+end
+
+--- Whether a body that is no JSON is one of server-sent events, by its type or by how it begins.
+---@param answer table
+---@return boolean
+function judge.holds_events(answer)
+    local content_type = response.headers(answer)["content-type"] or ""
+    local field = tostring(answer.body):sub(1, 256):match("^[\xEF\xBB\xBF]*%s*(%l*):")
+    return field == "data" or field == "event" or content_type:lower():find("^%s*text/event%-stream") ~= nil
+end
+
 local EMPTY_IS_DONE = { PUT = true, PATCH = true, DELETE = true }
 
-local function not_json(request, origin, response, what, why)
-    read_head(response)
+local function not_json(request, origin, answer, what, why)
+    response.headers(answer)
     return error.new {
         kind = "decode",
-        http_status = response.status,
-        message = ("%s answered %d with %s, not JSON\n%s%s"):format(origin.text, response.status, what,
+        http_status = answer.status,
+        message = ("%s answered %d with %s, not JSON\n%s%s"):format(origin.text, answer.status, what,
             request_line(request), why and ": " .. why or ""),
-        request_id = request_id(response.headers),
+        request_id = response.request_id(answer),
     }
 end
 
@@ -249,36 +266,45 @@ end
 -- PATCH and DELETE, and nil for 204.
 ---@param request table what was sent
 ---@param origin moonflow.Origin
----@param response table
+---@param answer table
 ---@return any value
 ---@return table? error
-function judge.success(request, origin, response)
-    local body = response.body
+function judge.success(request, origin, answer)
+    local body = answer.body
     if #body == 0 then
         if EMPTY_IS_DONE[request.method] then
             return true
-        elseif response.status == 204 then
+        elseif answer.status == 204 then
             return nil
         end
-        return nil, not_json(request, origin, response, "an empty body")
+        return nil, not_json(request, origin, answer, "an empty body")
     end
     local value, err = json.decode(body)
     if value ~= nil then
         return value
     end
-    local text = tostring(body)
-    local failure
-    read_head(response)
-    if is_html(response, text) then
-        local title = page_title(text)
-        failure = not_json(request, origin, response, "an HTML page",
+    return nil, judge.not_json(request, origin, answer, tostring(body), err.message)
+end
+
+--- The error for a good status with a body that is no JSON.
+---@param request table what was sent
+---@param origin moonflow.Origin
+---@param answer table
+---@param content string the body, or its beginning
+---@param why string
+---@return table error
+function judge.not_json(request, origin, answer, content, why)
+    response.headers(answer)
+    if is_html(answer, content) then
+        local title = page_title(content)
+        local failure = not_json(request, origin, answer, "an HTML page",
             title and ("title %q"):format(title) or nil)
-        failure.hint = "check the target's URL: this may be a login page or another server"
-    else
-        failure = not_json(request, origin, response, "something else",
-            ("%s; it begins %q"):format(one_line(err.message, 200), one_line(text, 80)))
+        failure.hint = request.hints and request.hints.html
+            or "check the target's URL: this may be a login page or another server"
+        return failure
     end
-    return nil, failure
+    return not_json(request, origin, answer, "something else",
+        ("%s; it begins %q"):format(one_line(why, 200), one_line(content, 80)))
 end
 
 return judge

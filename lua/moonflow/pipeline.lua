@@ -1,5 +1,5 @@
 --- From a request to a value: sign, transmit, judge, retry until the deadline, decode. Backends, C or
--- Lua, reach it as `self:send{...}` and `self:pages{...}`.
+-- Lua, reach it as `self:send{...}`, `self:stream{...}` and `self:pages{...}`.
 local check = require "moonflow.check"
 local config = require "moonflow.config"
 local env = require "moonflow.env"
@@ -25,10 +25,11 @@ local pipeline = {}
 ---@field json? any the body, encoded as JSON
 ---@field body? string the body as it is, in place of json
 ---@field headers? table
----@field policy? "get"|"write"|"delete"|"create"|"predict"
+---@field policy? "get"|"write"|"delete"|"create"|"predict"|"openai"
 ---@field timeout? string|number the variable that holds the time to wait for the server, or seconds
+---@field retries? string the variable that holds how often it is repeated
 ---@field options? table the call's own options, from `args.options`
----@field hints? table what to try, by status and for "connect" and "unknown" (the outcome)
+---@field hints? table what to try, by status and for "connect", "html" and "unknown" (the outcome)
 
 --- A request for a list that comes in pages.
 ---@class moonflow.PagedRequest: moonflow.Request
@@ -38,7 +39,7 @@ local pipeline = {}
 
 local FIELDS = {
     method = true, url = true, query = true, json = true, body = true, headers = true, policy = true,
-    timeout = true, options = true, hints = true,
+    timeout = true, retries = true, options = true, hints = true,
 }
 local PAGE_FIELDS = { list = true, token_field = true, token_param = true }
 
@@ -48,8 +49,6 @@ local PAGES_MAX = 10000
 local PAGE_TOKEN_MAX = 8192 -- bytes
 
 local NONE = {}
-
-local perform -- moonflow._http's, loaded with the first request
 
 local function add_line(failure, field, text)
     failure[field] = failure[field] and failure[field] .. "\n" .. text or text
@@ -147,48 +146,114 @@ local function encode_body(request)
     return text
 end
 
+--- How often a request is repeated at the most.
+local function max_retries_of(own, options, client_options, request)
+    if options.max_retries then
+        config.check_retries(options.max_retries, own.backoff.first)
+        return options.max_retries
+    elseif client_options.max_retries or not request.retries then
+        return own.max_retries
+    end
+    local count = variable(own, request.retries)
+    config.check_retries(count, own.backoff.first, request.retries)
+    return count
+end
+
+--- How an answer is taken: `perform`, which has the arguments of moonflow._http.perform, and
+-- `accept`, which makes a value or an error of a good one. moonflow.stream has both too.
+local whole = {}
+
+function whole.perform(...)
+    whole.perform = require("moonflow._http").perform
+    return whole.perform(...)
+end
+
+function whole.accept(client, request, origin, response)
+    local value, failure = judge.success(request, origin, response)
+    if failure and judge.holds_events(response) then
+        return require("moonflow.stream").collect(client, request, origin, response)
+    end
+    local fault = request.policy == "openai" and judge.fault_in(value)
+    if fault then
+        return nil, judge.fault(request, origin, response, fault)
+    end
+    return value, failure
+end
+
+--- The last answer of each coroutine, for client:last_response().
+local function keep_answer(client, response)
+    local kept = client._answers
+    if not kept then
+        kept = setmetatable({}, { __mode = "k" })
+        client._answers = kept
+    end
+    response.body = nil
+    kept[coroutine.running()] = response
+end
+
+--- What an answer is: a value, or nil and an error.
+local function take_answer(client, request, way, origin, response)
+    local value, failure
+    if response.status < 300 then
+        retry.succeeded(origin.budget_key)
+        value, failure = way.accept(client, request, origin, response)
+    else
+        failure = judge.failure(request, origin, response, request.hints or NONE)
+    end
+    keep_answer(client, response)
+    return value, failure
+end
+
+--- Whether a request that was refused may be sent once more with a new credential.
+local function renews(call, failure)
+    local forget = call.origin.credential.forget
+    if failure.http_status ~= 401 or not forget or call.renewed then
+        return false
+    end
+    call.renewed = true
+    forget()
+    return true
+end
+
 --- Sends a request until it succeeds, may not be repeated, or the deadline has come.
-local function send_until(client, request, deadline)
+local function send_until(client, request, way, deadline)
     local own = settings.of(client)
     local policy = policy_of(request)
     local options, client_options = request.options or NONE, client.config
-    if options.max_retries then
-        config.check_retries(options.max_retries, own.backoff)
-    end
     local origin = settings.origin(client, own, request.url)
     local timeout = attempt_timeout(own, options, client_options, request, policy)
+    local max_retries = max_retries_of(own, options, client_options, request)
     local address, body = full_url(request), encode_body(request)
     local started = sys.monotonic()
     deadline = deadline or started + total_timeout(own, options, client_options, policy, timeout)
 
     local profile = settings.profile(origin, request.json ~= nil, request.headers, options.headers)
     local connect_timeout = options.connect_timeout or client_options.connect_timeout
-    perform = perform or require("moonflow._http").perform
     local call -- made when something has gone wrong
     while true do
-        local response, failure = perform(profile, request.method, address, body, timeout,
+        local response, failure = way.perform(profile, request.method, address, body, timeout,
             math.max(0.001, deadline - sys.monotonic()), connect_timeout)
         if response then
-            local status = response.status
-            if status < 300 then
-                retry.succeeded(origin.budget_key)
-                local value
-                value, failure = judge.success(request, origin, response)
-                if not failure then
-                    return value
-                end
-            elseif status == 404 and call and policy.gone_is_done then
+            if response.status == 404 and call and policy.gone_is_done then
                 return true
-            else
-                failure = judge.failure(request, origin, response, request.hints or NONE)
+            end
+            response.attempts = call and call.attempts + 1 or 1
+            local value
+            value, failure = take_answer(client, request, way, origin, response)
+            if not failure then
+                return value
             end
         end
         call = call or {
-            request = request, policy = policy, options = options, own = own, origin = origin,
+            request = request, policy = policy, own = own, origin = origin, max_retries = max_retries,
             deadline = deadline, started = started, attempts = 0,
         }
         call.attempts = call.attempts + 1
-        if not retry.again(call, failure, response and response.headers) then
+        if renews(call, failure) then
+            origin = settings.origin(client, own, request.url)
+            profile = settings.profile(origin, request.json ~= nil, request.headers, options.headers)
+            call.origin = origin
+        elseif not retry.again(call, failure, response and response.headers) then
             give_up(call, failure, client)
         end
     end
@@ -203,7 +268,21 @@ function pipeline.send(client, request)
     if client.plugin ~= false then -- built-in backends write no unknown fields
         check_request(request)
     end
-    return send_until(client, request)
+    return send_until(client, request, whole)
+end
+
+--- Sends a request that a stream of server-sent events answers. Returns when its first event is
+-- there; up to then it is repeated as any other request. Raises an error object.
+---@async
+---@param client table
+---@param request moonflow.Request
+---@return moonflow.Stream stream and nil, nil, and the stream again: what a generic `for` takes
+function pipeline.stream(client, request)
+    if client.plugin ~= false then
+        check_request(request)
+    end
+    local opened = send_until(client, request, (require "moonflow.stream"))
+    return opened, nil, nil, opened
 end
 
 local function raise_decode(message, ...)
@@ -253,7 +332,7 @@ function pipeline.pages(client, request)
     local deadline = sys.monotonic() + (options.total_timeout or client.config.total_timeout or TOTAL_TIMEOUT)
     local items, seen = json.array {}, {}
     for _ = 1, PAGES_MAX do
-        local answer = send_until(client, page, deadline)
+        local answer = send_until(client, page, whole, deadline)
         local list = items_of(answer, request.list)
         table.move(list, 1, #list, #items + 1, items)
         local token = token_of(answer, request.token_field or "next_page_token")

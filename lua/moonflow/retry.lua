@@ -12,6 +12,15 @@ local retry = {}
 
 local COMMON = { [429] = true, [500] = true, [502] = true, [503] = true }
 
+--- Besides the usual ones 408, 409 and every other 5xx.
+local function openai_statuses()
+    local statuses = { [408] = true, [409] = true, [429] = true }
+    for status = 500, 599 do
+        statuses[status] = true
+    end
+    return statuses
+end
+
 --- What a kind of request is repeated on: statuses; broken connections ("any", those
 -- "before_answer", or those where the request was "unsent"); a timeout while waiting for the answer.
 -- A connection that could not be made in time counts as broken.
@@ -23,6 +32,8 @@ local COMMON = { [429] = true, [500] = true, [502] = true, [503] = true }
 ---@field changes? boolean a second run would do something else than the first
 ---@field timeout? string the variable that holds the time to wait for the server
 ---@field total_timeout? string the variable that holds the time for all attempts
+---@field server_decides? boolean the header x-should-retry goes before the status
+---@field backoff? {first: number, max: number, jitter: number} waits in place of MLflow's
 
 ---@type table<string, moonflow.Policy>
 retry.policies = {
@@ -36,6 +47,15 @@ retry.policies = {
         timeout = "MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT",
         total_timeout = "MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT",
     },
+    -- As OpenAI's own clients (spec/openai.md 2.1), but no prompt twice after a read timeout.
+    openai = {
+        statuses = openai_statuses(),
+        connection = "before_answer",
+        timeout = "OPENAI_TIMEOUT",
+        total_timeout = "MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT",
+        server_decides = true,
+        backoff = { first = 0.5, max = 8, jitter = 0.25 },
+    },
 }
 
 --- The policy of a request that names none.
@@ -43,7 +63,6 @@ retry.policy_of_method = {
     GET = "get", HEAD = "get", PUT = "write", PATCH = "write", DELETE = "delete", POST = "create",
 }
 
-local BACKOFF_MAX = 120           -- seconds
 local RETRY_AFTER_MAX = 120       -- seconds: a server that asks for more gets no repetition
 local RETRY_AFTER_SANE = 31536000 -- seconds: what is beyond a year is no answer at all
 
@@ -64,29 +83,50 @@ function retry.succeeded(key)
     end
 end
 
---- Seconds that a Retry-After header asks for, or nil where it is missing or makes no sense.
-local function retry_after(headers)
-    local value = headers["retry-after"]
-    if not value then
-        return nil
-    end
+local NUMBER = "^%s*%d+%.?%d*%s*$"
+
+--- Seconds that retry-after-ms or Retry-After asks for, or nil where they are missing or make no
+-- sense. To OpenAI's own clients no time at all is no answer.
+local function retry_after(headers, policy)
+    local milliseconds, value = headers["retry-after-ms"], headers["retry-after"]
     local seconds
-    if value:find("^%s*%d+%.?%d*%s*$") then
+    if milliseconds and milliseconds:find(NUMBER) then
+        seconds = tonumber(milliseconds) / 1000
+    elseif value and value:find(NUMBER) then
         seconds = tonumber(value)
-    elseif value:find("%a") then
+    elseif value and value:find("%a") then
         local date = sys.http_date(value)
         seconds = date and math.max(0, date - sys.time())
     end
-    return seconds and seconds < RETRY_AFTER_SANE and seconds or nil
+    if not seconds or seconds >= RETRY_AFTER_SANE or seconds == 0 and policy.server_decides then
+        return nil
+    end
+    return seconds
+end
+
+-- A 429 that no waiting ends.
+local SPENT = { insufficient_quota = true, credit_balance_exhausted = true }
+
+local function is_spent(failure)
+    local fault = type(failure.body) == "table" and (failure.body.error or failure.body)
+    return type(fault) == "table" and (SPENT[fault.code] or SPENT[fault.type]) or false
 end
 
 --- Whether another attempt could succeed, and does no harm.
 ---@param policy moonflow.Policy
 ---@param failure table
+---@param headers? table of the answer
 ---@return boolean
-function retry.is_repeatable(policy, failure)
+function retry.is_repeatable(policy, failure, headers)
     if failure.http_status then
-        return failure.kind == "http" and policy.statuses[failure.http_status] == true
+        if failure.kind ~= "http" or is_spent(failure) then
+            return false
+        end
+        local word = policy.server_decides and headers and headers["x-should-retry"]
+        if word == "true" or word == "false" then
+            return word == "true"
+        end
+        return policy.statuses[failure.http_status] == true
     elseif failure.kind == "network" then
         if not TRANSIENT[failure.error_code] then
             return false
@@ -117,7 +157,7 @@ function retry.is_outcome_unknown(policy, failure)
 end
 
 --- How long to wait before the next attempt; or nil and why there is none.
-local function next_delay(own, attempt, wanted, time_left)
+local function next_delay(own, policy, attempt, wanted, time_left)
     if wanted and own.respect_retry_after then
         if wanted > RETRY_AFTER_MAX then
             return nil, ("the server asks to wait %.4g s (Retry-After), moonflow waits %d s at most"):format(wanted,
@@ -128,8 +168,8 @@ local function next_delay(own, attempt, wanted, time_left)
         end
         return wanted
     end
-    local delay = math.min(BACKOFF_MAX, own.backoff * 2.0 ^ (attempt - 1))
-    delay = delay * (1 - own.jitter * sys.random())
+    local backoff = policy.backoff or own.backoff
+    local delay = math.min(backoff.max, backoff.first * 2.0 ^ (attempt - 1)) * (1 - backoff.jitter * sys.random())
     if delay >= time_left then
         return nil, ("no time is left for another attempt (%.3g s)"):format(math.max(0, time_left))
     end
@@ -147,15 +187,15 @@ end
 --- Decides on another attempt after a failure. Waits for it and returns true; or says in the error
 -- why there is none and returns false.
 ---@async
----@param call table policy, own (the client's settings), origin, options, attempts (so far), deadline
+---@param call table policy, own (the client's settings), origin, max_retries, attempts (so far), deadline
 ---@param failure table
 ---@param headers? table of the answer
 ---@return boolean
 function retry.again(call, failure, headers)
     local own, attempts = call.own, call.attempts
-    local max_retries = call.options.max_retries or own.max_retries
+    local max_retries = call.max_retries
     failure.attempts = attempts
-    failure.retryable = retry.is_repeatable(call.policy, failure)
+    failure.retryable = retry.is_repeatable(call.policy, failure, headers)
     if not failure.retryable or attempts > max_retries then
         return false
     end
@@ -165,8 +205,8 @@ function retry.again(call, failure, headers)
     if left < 0 then
         why_not = "too many requests to this server failed lately: not repeated"
     else
-        local wanted = headers and retry_after(headers)
-        delay, why_not = next_delay(own, attempts, wanted, call.deadline - sys.monotonic())
+        local wanted = headers and retry_after(headers, call.policy)
+        delay, why_not = next_delay(own, call.policy, attempts, wanted, call.deadline - sys.monotonic())
         if delay then
             budgets[key] = left
             notice.say(("retrying in %.2g s (%s) %d/%d"):format(delay, describe(failure, call.origin, wanted),

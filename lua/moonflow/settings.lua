@@ -14,6 +14,8 @@ local environment = getmetatable(require "moonflow.env")
 
 local settings = {}
 
+local BACKOFF_MAX = 120 -- seconds
+
 local USER_AGENT = "moonflow/" .. sys.version
 
 --- One machine to talk to, as scheme, host and port.
@@ -23,8 +25,7 @@ local USER_AGENT = "moonflow/" .. sys.version
 ---@field shared table what moonflow._http.profile takes, but for the Content-Type
 ---@field profile? userdata of requests without a JSON body
 ---@field json_profile? userdata of requests with one
----@field credential boolean
----@field source string where the credential came from, or was looked for
+---@field credential moonflow.Credential
 
 local function read_tls(client, into)
     local tls, err = http.tls_options(client.config.ca_file)
@@ -49,8 +50,7 @@ local function read(client)
     local own = {
         changes = environment.changes,
         max_retries = max_retries,
-        backoff = backoff,
-        jitter = math.max(0, math.min(1, jitter)),
+        backoff = { first = backoff, max = BACKOFF_MAX, jitter = math.max(0, math.min(1, jitter)) },
         respect_retry_after = config.get("MLFLOW_HTTP_RESPECT_RETRY_AFTER_HEADER"),
         allow_insecure_http = options.allow_insecure_http,
         origins = {},
@@ -76,10 +76,21 @@ function settings.of(client)
     return own
 end
 
+--- Where a client's requests go, for classes that find that out of more than the target: what their
+-- `_find_place(client)` returns. Found anew when a script has changed the environment.
+---@param client table
+---@return table
+function settings.place(client)
+    if not client._place or client._place_changes ~= environment.changes then
+        client._place, client._place_changes = client:_find_place(), environment.changes
+    end
+    return client._place
+end
+
 --- Forgets what was read: the next request reads files again.
 ---@param client table
 function settings.forget(client)
-    client._settings = nil
+    client._settings, client._place = nil, nil
 end
 
 --- Headers with more of them, whatever the letter case of their names; the later ones win.
@@ -111,13 +122,15 @@ local function new_origin(client, own, key)
     if not proxy then
         proxy, no_proxy = http.proxy_for(key)
     end
-    local secret, source = credentials.find(options, parts.origin)
-    local headers = { ["User-Agent"] = USER_AGENT, Accept = "application/json", Authorization = secret }
+    local credential = (client._credential or credentials.find)(client, parts.origin)
+    local headers = { ["User-Agent"] = USER_AGENT, Accept = "application/json" }
+    for name, value in next, credential.headers do
+        headers[name] = value
+    end
     return {
         text = key,
         budget_key = parts.origin,
-        credential = secret ~= nil,
-        source = source,
+        credential = credential,
         shared = {
             url = key,
             headers = settings.merge_headers(headers, options.headers),
@@ -173,19 +186,21 @@ end
 
 local SLASH = ("/"):byte()
 
---- What is known of the origin of a URL.
+--- What is known of the origin of a URL. Waits where its credential has to be fetched.
+---@async
 ---@param client table
 ---@param own table the client's settings
 ---@param address string
 ---@return moonflow.Origin
 function settings.origin(client, own, address)
     local last = own.last_origin -- nearly always the same one
-    if last and address:find(last.text, 1, true) == 1 and address:byte(#last.text + 1) == SLASH then
+    if last and address:find(last.text, 1, true) == 1 and address:byte(#last.text + 1) == SLASH
+        and not last.credential.is_current then
         return last
     end
     local key = address:match("^[^/]*//[^/?#]*") or address
     local origin = own.origins[key]
-    if not origin then
+    if not origin or origin.credential.is_current and not origin.credential.is_current() then
         origin = new_origin(client, own, key)
         own.origins[key] = origin
     end

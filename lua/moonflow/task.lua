@@ -5,6 +5,9 @@
 -- use a local.
 local _task = require "moonflow._task"
 local error = require "moonflow.error"
+local sys = require "moonflow.sys"
+
+local raise = _G.error
 
 local task = {}
 
@@ -100,6 +103,40 @@ function task.timeout(seconds, fn, ...)
         }
     end
     return child:wait()
+end
+
+--- Calls `fn(...)` so that a Ctrl-C ends it and not the script. For the script's own task, the one
+-- that an interrupt wakes.
+-- @tparam function fn
+-- @treturn boolean true; or false where it was interrupted: what it held in variables is closed then
+-- @return what fn returns; another error is raised
+function task.interruptible(fn, ...)
+    local results = table.pack(pcall(fn, ...))
+    if results[1] then
+        return table.unpack(results, 1, results.n)
+    elseif _task.acknowledge() then
+        return false
+    end
+    return raise(results[2], 0)
+end
+
+-- An interrupt is raised in Lua code, so that has to go on behind the wait.
+local function wait_input()
+    local is_there = _task.wait_input()
+    return is_there
+end
+
+--- Reads a line of standard input. On a terminal a Ctrl-C ends the waiting and not the script.
+-- @treturn string|nil|boolean the line; nil at the end; false where it was interrupted
+function task.read_line()
+    if sys.isatty(0) then
+        local ok, is_there = task.interruptible(wait_input)
+        if not (ok and is_there) then
+            _task.acknowledge()
+            return false
+        end
+    end
+    return io.read()
 end
 
 return task

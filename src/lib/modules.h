@@ -5,6 +5,7 @@
 
 #include "lib/lib.h"
 
+LIB_EXPORT int luaopen_moonflow__chat(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__http(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__process(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__task(lua_State *L);

@@ -3,7 +3,8 @@
 
 The upstream of the gateway in the quickstart and in the tests. Deterministic, on loopback, with
 Python's standard library alone. Speaks POST /v1/chat/completions, /v1/completions (both also with
-"stream": true) and /v1/embeddings; errors have OpenAI's form.
+"stream": true, and its usage where "stream_options" ask for it), /v1/embeddings (numbers or base64)
+and GET /v1/models; errors have OpenAI's form.
 
     upstream.py [--port N] [--until-eof]
 
@@ -12,15 +13,19 @@ standard input closes. The key "refused" is answered with 401, for tests of erro
 """
 
 import argparse
+import base64
 import hashlib
 import http.server
 import json
+import struct
 import sys
 import threading
+import urllib.parse
 
 HOST = "127.0.0.1"
 DIMENSIONS = 8
 CREATED = 1700000000
+MODELS = ("gpt-4o-mini", "gpt-3.5-turbo-instruct", "text-embedding-3-small", "maker/a-model")
 
 
 class BadRequest(Exception):
@@ -101,25 +106,30 @@ def vector(text):
     return [byte / 128 - 1 for byte in digest[:DIMENSIONS]]
 
 
+def as_base64(numbers):
+    return base64.b64encode(struct.pack(f"<{len(numbers)}f", *numbers)).decode()
+
+
 def embeddings(body):
     given = field(body, "input", (str, list))
     # a list of strings is several inputs, a list of numbers is one input of tokens
     several = isinstance(given, list) and isinstance(given[0], (str, list))
     inputs = [str(one) for one in given] if several else [str(given)]
     words = sum(map(count, inputs))
+    form = as_base64 if body.get("encoding_format") == "base64" else list
     return {
         "object": "list",
         "model": field(body, "model", str),
         "data": [
-            {"object": "embedding", "index": index, "embedding": vector(text)}
+            {"object": "embedding", "index": index, "embedding": form(vector(text))}
             for index, text in enumerate(inputs)
         ],
         "usage": {"prompt_tokens": words, "total_tokens": words},
     }
 
 
-def pieces(whole):
-    """The events of a streamed answer: one for each word, then the reason it ended."""
+def pieces(whole, with_usage):
+    """The events of a streamed answer: one for each word, then the reason it ended, and the usage."""
     choice = whole["choices"][0]
     is_chat = "message" in choice
     text = choice["message"]["content"] if is_chat else choice["text"]
@@ -136,6 +146,12 @@ def pieces(whole):
     for number, word in enumerate(text.split(" ")):
         yield event(word if number == 0 else " " + word, None)
     yield event("", "stop")
+    if with_usage:
+        yield {**head, "choices": [], "usage": whole["usage"]}
+
+
+def model(name):
+    return {"id": name, "object": "model", "created": CREATED, "owned_by": "upstream"}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -158,7 +174,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.reply(route, data)
 
     def do_GET(self):
-        self.fail(404, f"Unknown request URL: GET {self.path}.", "unknown_url")
+        path = self.path.split("?")[0]
+        name = urllib.parse.unquote(path.removeprefix("/v1/models/"))
+        if path == "/v1/models":
+            self.send(200, {"object": "list", "data": [model(one) for one in MODELS]})
+        elif name in MODELS:
+            self.send(200, model(name))
+        elif name != path:
+            self.fail(404, f"The model '{name}' does not exist.", "model_not_found")
+        else:
+            self.fail(404, f"Unknown request URL: GET {self.path}.", "unknown_url")
 
     def reply(self, route, data):
         try:
@@ -172,7 +197,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.fail(400, str(error), None, error.param)
         else:
             if body.get("stream") and "choices" in whole:
-                self.send_events(pieces(whole))
+                options = body.get("stream_options") or {}
+                self.send_events(pieces(whole, options.get("include_usage")))
             else:
                 self.send(200, whole)
 

@@ -30,7 +30,8 @@ describe("moonflow.credentials", function()
     local function find(environ, options)
         environ.HOME = home
         world = fake.world { environ = environ }
-        return world.credentials.find(options or {}, "http://localhost:5000")
+        local found = world.credentials.find({ config = options or {} }, "http://localhost:5000")
+        return found.headers.Authorization, found.source
     end
 
     it("are none without a source, and say where they were looked for", function()
@@ -58,7 +59,7 @@ describe("moonflow.credentials", function()
             MLFLOW_TRACKING_USERNAME = "u", MLFLOW_TRACKING_PASSWORD = "p", MLFLOW_TRACKING_TOKEN = "some-token",
         }
         local _, source = find(environ)
-        world.credentials.find({}, "http://localhost:5000")
+        world.credentials.find({ config = {} }, "http://localhost:5000")
         assert.matches("MLFLOW_TRACKING_USERNAME", source)
         assert.equal(1, #world.lines)
         assert.matches("warning: MLFLOW_TRACKING_TOKEN is not used", world.lines[1])

@@ -199,7 +199,7 @@ describe("moonflow.backend.mlflow", function()
 
     for _, method in ipairs {
         "create_deployment", "update_deployment", "delete_deployment", "list_deployments", "get_deployment",
-        "predict_stream", "explain", "create_endpoint", "update_endpoint", "delete_endpoint",
+        "explain", "create_endpoint", "update_endpoint", "delete_endpoint",
     } do
         it("does not offer " .. method .. ", and says what it does", function()
             open {}
@@ -210,7 +210,7 @@ describe("moonflow.backend.mlflow", function()
             local err = failure(method, args)
             assert.equal("unsupported", err.kind)
             assert.equal("NOT_IMPLEMENTED", err.error_code)
-            assert.equal("http://localhost:5000 offers predict, list_endpoints, get_endpoint", err.hint)
+            assert.equal("http://localhost:5000 offers predict, predict_stream, list_endpoints, get_endpoint", err.hint)
             assert.equal(0, #world.requests)
         end)
     end
