@@ -6,6 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly AIMOCK_VERSION=1.43.0
+readonly STEADY_VERSION=0.22.2
 readonly BUILD_PACKAGES=(gcc libc6-dev cmake make liblua5.4-dev libcurl4-openssl-dev lua-cjson-dev ca-certificates)
 
 work=$(mktemp -d) # logs and files of this run
@@ -116,15 +117,26 @@ has_node() {
         process.exit(major > 20 || (major === 20 && minor >= 15) ? 0 : 1)' 2>/dev/null
 }
 
-# aimock, a mock model server out of npm, in .tests/aimock. Fails where it can not be had.
-need_aimock() {
+# need_npm NAME PACKAGE VERSION: out of npm, in .tests/NAME. Fails where it can not be had.
+need_npm() {
     has_node || return
     local have
-    have=$(node -p "require('./.tests/aimock/node_modules/@copilotkit/aimock/package.json').version" 2>/dev/null || true)
-    [ "$have" = "$AIMOCK_VERSION" ] && return
-    say "Installing aimock $AIMOCK_VERSION into .tests/aimock"
-    mkdir -p .tests/aimock
-    npm install --prefix .tests/aimock --no-audit --no-fund --silent "@copilotkit/aimock@$AIMOCK_VERSION"
+    have=$(node -p "require('./.tests/$1/node_modules/$2/package.json').version" 2>/dev/null || true)
+    [ "$have" = "$3" ] && return
+    say "Installing $1 $3 into .tests/$1"
+    mkdir -p ".tests/$1"
+    npm install --prefix ".tests/$1" --no-audit --no-fund --silent "$2@$3"
+}
+
+# A mock model server.
+need_aimock() {
+    need_npm aimock @copilotkit/aimock "$AIMOCK_VERSION"
+}
+
+# A mock server that checks every request by an OpenAPI description. It is a program of its own, which
+# npm leaves out where there is none for this machine.
+need_steady() {
+    need_npm steady @stdy/cli "$STEADY_VERSION" && .tests/steady/node_modules/.bin/steady --version >/dev/null 2>&1
 }
 
 # --- Build --------------------------------------------------------------------------------------

