@@ -31,6 +31,7 @@ static const luaL_Reg modules[] = {
     {"moonflow._process", luaopen_moonflow__process},
     {"moonflow._task", luaopen_moonflow__task},
     {"moonflow.auth", luaopen_moonflow_auth},
+    {"moonflow.backend.databricks", luaopen_moonflow_backend_databricks},
     {"moonflow.backend.mlflow", luaopen_moonflow_backend_mlflow},
     {"moonflow.backend.openai", luaopen_moonflow_backend_openai},
     {"moonflow.base64", luaopen_moonflow_base64},

@@ -13,7 +13,7 @@ local PLURAL, SINGULAR, RUNTIME = "MLFLOW_DEPLOYMENTS_TARGET", "MLFLOW_DEPLOYMEN
 
 -- Classes of single targets, loaded when a script names them.
 local class_targets = {
-    MlflowDeploymentClient = "http", OpenAIDeploymentClient = "openai",
+    DatabricksDeploymentClient = "databricks", MlflowDeploymentClient = "http", OpenAIDeploymentClient = "openai",
 }
 
 local chosen

@@ -18,6 +18,7 @@ local OTHERS_MAY_WRITE = 0x2 -- the permission bit
 
 --- Built-in backends: the module of each.
 local builtin = {
+    databricks = "moonflow.backend.databricks",
     http = "moonflow.backend.mlflow",
     https = "moonflow.backend.mlflow",
     openai = "moonflow.backend.openai",

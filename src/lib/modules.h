@@ -10,6 +10,7 @@ LIB_EXPORT int luaopen_moonflow__http(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__process(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__task(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_auth(lua_State *L);
+LIB_EXPORT int luaopen_moonflow_backend_databricks(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_backend_mlflow(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_backend_openai(lua_State *L);
 LIB_EXPORT int luaopen_moonflow_base64(lua_State *L);

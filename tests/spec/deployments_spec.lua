@@ -69,7 +69,7 @@ describe("moonflow.deployments", function()
             assert.equal("RESOURCE_DOES_NOT_EXIST", err.error_code)
             assert.equal("config", err.kind)
             assert.matches('^No plugin found for managing model deployments to "nowhere"\n', err.message)
-            assert.matches("known targets: http, https, openai", err.message, 1, true)
+            assert.matches("known targets: databricks, http, https, openai", err.message, 1, true)
             assert.matches("searched: .*/moonflow/plugins", err.message)
         end)
 
