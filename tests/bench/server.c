@@ -3,11 +3,16 @@
  *
  *     server ANSWER-FILE
  *
- * POST to any path that ends in /invocations gets the file; /delay/MS/... gets it so many
- * milliseconds later. A request that is not framed as it should be gets 400 and a line on stderr.
- * Prints its port; ends when stdin closes. */
+ * POST to a path that ends in
+ *   /invocations       gets the file; with /delay/MS before, so many milliseconds later
+ *   /chat/completions  gets a stream; with /sse/N/GAP before, one of N words, so many microseconds
+ *                      apart, and where those are 0 as fast as they are taken
+ *   /embeddings        gets vectors in the form that the request names
+ * A request that is not framed as it should be gets 400 and a line on stderr. Prints its port; ends
+ * when stdin closes. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,53 +22,58 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { REQUEST_SIZE = 16 * 1024, ANSWER_SIZE = 64 * 1024, EVENTS = 256, BACKLOG = 4096 };
+#include "answers.h"
+
+enum {
+    REQUEST_SIZE = 16 * 1024,
+    PIECE_SIZE = 16 * 1024, /* of a stream that is written at once, as fast as it is taken */
+    EVENTS = 256,
+    BACKLOG = 4096
+};
 
 struct client {
     int fd;
-    size_t len;
-    int64_t due;                    /* when a delayed answer is sent, milliseconds */
-    struct client *previous, *next; /* of those that are delayed, by due */
-    bool delayed;
+    size_t len;                     /* of the request so far */
+    int64_t due;                    /* when it is gone on with, nanoseconds */
+    struct client *previous, *next; /* of those that wait for a time, by due */
+    bool waiting;
+    bool blocked; /* the socket takes no more for now */
+    /* What is being sent, and what comes then. */
+    struct answer out;
+    long chunk, words; /* of a stream: the next one, and how long it is; 0 words: no stream */
+    int64_t gap;
     char request[REQUEST_SIZE + 1];
+    char piece[PIECE_SIZE];
 };
 
-static char answer[ANSWER_SIZE];
-static size_t answer_len;
 static struct client *first, *last;
-static int epoll;
+static int epoll, timer;
 
 static void die(const char *what) {
     perror(what);
     exit(1);
 }
 
-static int64_t now_ms(void) {
+static int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-/* Answers */
+/* Clients that wait for a time */
 
-static void load_answer(const char *path) {
-    enum { HEAD_SIZE = 256 };
-    char body[ANSWER_SIZE - HEAD_SIZE];
-    FILE *file = fopen(path, "rb");
-    if (file == NULL) {
-        die(path);
+static void set_timer(void) {
+    static int64_t set_to;
+    int64_t due = first != NULL ? first->due : 0;
+    if (due != set_to) {
+        struct itimerspec at = {.it_value = {due / 1000000000, due % 1000000000}};
+        timerfd_settime(timer, TFD_TIMER_ABSTIME, &at, NULL);
+        set_to = due;
     }
-    size_t len = fread(body, 1, sizeof body, file);
-    fclose(file);
-    int head = snprintf(answer, HEAD_SIZE,
-                        "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Type: application/json\r\n"
-                        "Content-Length: %zu\r\nConnection: keep-alive\r\n\r\n",
-                        len);
-    memcpy(answer + head, body, len);
-    answer_len = (size_t)head + len;
 }
 
 static void delay(struct client *c, int64_t due) {
@@ -72,7 +82,7 @@ static void delay(struct client *c, int64_t due) {
         before = before->previous;
     }
     c->due = due;
-    c->delayed = true;
+    c->waiting = true;
     c->previous = before;
     c->next = before != NULL ? before->next : first;
     *(c->next != NULL ? &c->next->previous : &last) = c;
@@ -80,10 +90,10 @@ static void delay(struct client *c, int64_t due) {
 }
 
 static void undelay(struct client *c) {
-    if (c->delayed) {
+    if (c->waiting) {
         *(c->next != NULL ? &c->next->previous : &last) = c->previous;
         *(c->previous != NULL ? &c->previous->next : &first) = c->next;
-        c->delayed = false;
+        c->waiting = false;
     }
 }
 
@@ -93,12 +103,86 @@ static void drop(struct client *c) {
     free(c);
 }
 
-/* An answer fits into the socket's buffer: there is one at a time. */
-static void reply(struct client *c) {
-    undelay(c);
+/* Sending */
+
+static void watch(struct client *c, int operation) {
+    struct epoll_event event = {.events = c->blocked ? EPOLLIN | EPOLLOUT : EPOLLIN, .data.ptr = c};
+    if (epoll_ctl(epoll, operation, c->fd, &event) != 0) {
+        die("epoll_ctl");
+    }
+}
+
+/* Puts the next part of a stream into c->out: one chunk where there is a gap, else many. */
+static void fill(struct client *c) {
+    long end = chunks_count(c->words);
+    size_t len = 0;
+    int64_t now = now_ns();
+    do {
+        len += chunks_write(c->piece + len, c->chunk++, c->words, now);
+    } while (c->gap == 0 && c->chunk < end && PIECE_SIZE - len >= CHUNK_MAX);
+    c->out = (struct answer){c->piece, len};
+    if (c->chunk == end) {
+        c->words = 0;
+    } else if (c->gap > 0) {
+        delay(c, c->due + c->gap);
+    }
+}
+
+/* Sends what the socket takes. False where the client is gone. */
+static bool flush(struct client *c) {
+    bool blocked = false;
+    while (c->out.len > 0 && !blocked) {
+        ssize_t n = send(c->fd, c->out.data, c->out.len, MSG_NOSIGNAL);
+        blocked = n < 0 && errno == EAGAIN;
+        if (n < 0 && !blocked) {
+            drop(c);
+            return false;
+        }
+        c->out.data += n > 0 ? n : 0;
+        c->out.len -= n > 0 ? (size_t)n : 0;
+    }
+    if (blocked != c->blocked) {
+        c->blocked = blocked;
+        watch(c, EPOLL_CTL_MOD);
+    }
+    return true;
+}
+
+/* Goes on with a client's answer until its socket is full, or there is something to wait for. */
+static void go_on(struct client *c) {
+    while (flush(c)) {
+        if (c->blocked || c->waiting || c->words == 0) {
+            break;
+        }
+        fill(c);
+    }
+}
+
+static void reply(struct client *c, struct answer answer) {
     c->len = 0;
-    if (send(c->fd, answer, answer_len, MSG_NOSIGNAL) != (ssize_t)answer_len) {
-        drop(c);
+    c->out = answer;
+    go_on(c);
+}
+
+static void start_stream(struct client *c, long words, int64_t gap) {
+    c->words = words;
+    c->chunk = 0;
+    c->gap = gap;
+    c->due = now_ns();
+    reply(c, answer_stream_head());
+}
+
+/* What was waited for has come: a stream's next chunk, or the time of a whole answer. A chunk that
+ * could not be sent yet goes first. */
+static void on_time(struct client *c) {
+    undelay(c);
+    if (c->words == 0) {
+        reply(c, answer_chat());
+    } else if (c->blocked) {
+        delay(c, now_ns() + c->gap);
+    } else {
+        fill(c);
+        go_on(c);
     }
 }
 
@@ -117,11 +201,6 @@ static const char *find_header(const char *head, const char *name) {
     return NULL;
 }
 
-static bool ends_in(const char *text, size_t len, const char *end) {
-    size_t end_len = strlen(end);
-    return len >= end_len && memcmp(text + len - end_len, end, end_len) == 0;
-}
-
 /* What is wrong with a request's head, or NULL; sets the length of its body. */
 static const char *check_head(const char *head, size_t *body_len) {
     if (strncmp(head, "POST /", 6) != 0) {
@@ -134,9 +213,6 @@ static const char *check_head(const char *head, size_t *body_len) {
     char *end;
     if (strncmp(path + path_len, " HTTP/1.1\r", 10) != 0) {
         return "not HTTP/1.1";
-    }
-    if (!ends_in(path, path_len, "/invocations")) {
-        return "the path does not end in /invocations";
     }
     if (type == NULL || strncmp(type, "application/json\r", 17) != 0) {
         return "not application/json";
@@ -156,8 +232,36 @@ static void refuse(struct client *c, const char *why) {
     drop(c);
 }
 
+static bool ends_in(const char *text, size_t len, const char *end) {
+    size_t end_len = strlen(end);
+    return len >= end_len && memcmp(text + len - end_len, end, end_len) == 0;
+}
+
+/* Answers a request whose framing is right. The body ends in a NUL. */
+static void answer(struct client *c, const char *body) {
+    static const char DELAY[] = "/delay/";
+    const char *path = c->request + strlen("POST ");
+    size_t len = strcspn(path, " ");
+    long words = 0;
+    long gap = 0;
+    if (ends_in(path, len, "/invocations")) {
+        if (strncmp(path, DELAY, sizeof DELAY - 1) == 0) {
+            delay(c, now_ns() + strtol(path + sizeof DELAY - 1, NULL, 10) * 1000000);
+        } else {
+            reply(c, answer_chat());
+        }
+    } else if (ends_in(path, len, "/chat/completions") && strstr(body, "\"stream\":true") != NULL &&
+               sscanf(path, "/sse/%ld/%ld/", &words, &gap) == 2 && words > 0 && gap >= 0) {
+        start_stream(c, words, gap * 1000);
+    } else if (ends_in(path, len, "/embeddings") &&
+               strstr(body, "\"encoding_format\":\"") != NULL) {
+        reply(c, answer_embeddings(strstr(body, "\"encoding_format\":\"base64\"") != NULL));
+    } else {
+        refuse(c, "no such path, or the body asks for nothing that is there");
+    }
+}
+
 static void handle(struct client *c) {
-    static const char DELAY[] = "POST /delay/";
     c->request[c->len] = '\0';
     char *body = strstr(c->request, "\r\n\r\n");
     if (body == NULL) {
@@ -178,16 +282,14 @@ static void handle(struct client *c) {
     }
     if (wrong != NULL) {
         refuse(c, wrong);
-    } else if (strncmp(c->request, DELAY, sizeof DELAY - 1) == 0) {
-        delay(c, now_ms() + strtol(c->request + sizeof DELAY - 1, NULL, 10));
     } else {
-        reply(c);
+        answer(c, body);
     }
 }
 
 static void receive(struct client *c) {
     ssize_t n = recv(c->fd, c->request + c->len, REQUEST_SIZE - c->len, 0);
-    if (n > 0 && c->delayed) {
+    if (n > 0 && (c->waiting || c->out.len > 0)) {
         refuse(c, "bytes behind the body");
     } else if (n > 0) {
         c->len += (size_t)n;
@@ -199,22 +301,17 @@ static void receive(struct client *c) {
 
 /* The loop */
 
-static void watch(int fd, void *data) {
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = data};
-    if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0) {
-        die("epoll_ctl");
-    }
-}
-
+/* Nagle's algorithm would hold a chunk back until the one before it is acknowledged. */
 static void accept_all(int listener) {
+    int one = 1;
     int fd;
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
         struct client *c = calloc(1, sizeof *c);
-        if (c == NULL) {
-            die("calloc");
+        if (c == NULL || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) != 0) {
+            die("accept");
         }
         c->fd = fd;
-        watch(fd, c);
+        watch(c, EPOLL_CTL_ADD);
     }
 }
 
@@ -231,14 +328,6 @@ static int listen_on_loopback(void) {
     return fd;
 }
 
-static int next_timeout(void) {
-    if (first == NULL) {
-        return -1;
-    }
-    int64_t left = first->due - now_ms();
-    return left > 0 ? (int)left : 0;
-}
-
 static void raise_file_limit(void) {
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
@@ -246,33 +335,55 @@ static void raise_file_limit(void) {
     setrlimit(RLIMIT_NOFILE, &files);
 }
 
+/* Of a descriptor that is no client's, the event has its address. */
+static void watch_descriptor(int *fd) {
+    struct epoll_event event = {.events = EPOLLIN, .data.ptr = fd};
+    if (epoll_ctl(epoll, EPOLL_CTL_ADD, *fd, &event) != 0) {
+        die("epoll_ctl");
+    }
+}
+
+static void on_event(struct client *c, uint32_t events) {
+    if ((events & ~(uint32_t)EPOLLOUT) != 0) {
+        receive(c);
+    } else {
+        go_on(c);
+    }
+}
+
 int main(int argc, char **argv) {
     if (argc != 2) {
         fprintf(stderr, "usage: server ANSWER-FILE\n");
         return 2;
     }
-    load_answer(argv[1]);
+    answers_make(argv[1]);
     raise_file_limit();
     epoll = epoll_create1(EPOLL_CLOEXEC);
+    timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    int input = STDIN_FILENO;
     int listener = listen_on_loopback();
-    watch(listener, &listener);
-    watch(STDIN_FILENO, &epoll);
+    watch_descriptor(&listener);
+    watch_descriptor(&timer);
+    watch_descriptor(&input);
     for (;;) {
         struct epoll_event events[EVENTS];
-        int n = epoll_wait(epoll, events, EVENTS, next_timeout());
+        int n = epoll_wait(epoll, events, EVENTS, -1);
         for (int i = 0; i < n; i++) {
             void *source = events[i].data.ptr;
-            char byte;
+            uint64_t ticks;
             if (source == &listener) {
                 accept_all(listener);
-            } else if (source != &epoll) {
-                receive(source);
-            } else if (read(STDIN_FILENO, &byte, 1) <= 0) {
+            } else if (source == &timer) {
+                (void)!read(timer, &ticks, sizeof ticks);
+            } else if (source != &input) {
+                on_event(source, events[i].events);
+            } else if (read(input, &ticks, sizeof ticks) <= 0) {
                 return 0;
             }
         }
-        while (first != NULL && first->due <= now_ms()) {
-            reply(first);
+        for (int64_t now = now_ns(); first != NULL && first->due <= now;) {
+            on_time(first);
         }
+        set_timer();
     }
 }
