@@ -50,8 +50,8 @@ end
 
 local function summary(usage, times, finished)
     local parts = {}
-    if usage and usage.completion_tokens then
-        parts[1] = ("%d + %d tokens"):format(usage.prompt_tokens or 0, usage.completion_tokens)
+    if usage and math.type(usage.prompt_tokens) == "integer" and math.type(usage.completion_tokens) == "integer" then
+        parts[1] = ("%d + %d tokens"):format(usage.prompt_tokens, usage.completion_tokens)
     end
     if times.first then
         parts[#parts + 1] = ("first after %.2f s"):format(times.first - times.start)

@@ -1,7 +1,7 @@
 --- Adds up the chunks of a stream to the answer that it would have been without streaming.
 local delta = require "moonflow.delta"
 local json = require "moonflow.json"
-local responses = require "moonflow.responses"
+local responses_api = require "moonflow.responses_api"
 
 local null = json.null
 local build, filled, in_order, insert, is_list = delta.build, delta.filled, delta.in_order, delta.insert, delta.is_list
@@ -110,9 +110,9 @@ end
 local function add_without_choices(self, chunk)
     local event = chunk.type
     if type(event) == "string" and event:sub(1, 9) == "response." then
-        self.root = self.root or responses.new()
-        responses.add(self.root, chunk)
-        local status = responses.FINAL[event]
+        self.root = self.root or responses_api.new()
+        responses_api.add(self.root, chunk)
+        local status = responses_api.FINAL[event]
         if status and type(chunk.response) == "table" then
             self.final = chunk.response
         end
@@ -252,7 +252,7 @@ function Collector:result()
     if self.final then
         return self.final
     elseif self.root then
-        local response = responses.build(self.root)
+        local response = responses_api.build(self.root)
         response.status = self.status or response.status
         return response
     elseif self.added == 0 then

@@ -10,12 +10,12 @@ local sys = require "moonflow.sys"
 local credentials = {}
 
 --- What requests to an origin carry to show who sends them. A class of clients has its own way to
--- find it as `_credential(client, origin)`.
+-- find it as `_credential(client, origin, seconds)`, with the time that is left for the call.
 ---@class moonflow.Credential
 ---@field headers table<string, userdata|string>
 ---@field anonymous? boolean nothing was found
 ---@field source string for error texts; without a credential, where it was looked for
----@field is_current? fun(): boolean of one that expires: whether it is still the one to send; may wait
+---@field is_current? fun(seconds: number): boolean of one that expires: whether it is still the one to send
 ---@field forget? fun() of one that expires: a server has refused it
 
 local OTHERS_MAY_READ = 0x3F -- the permission bits of group and others

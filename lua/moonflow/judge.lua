@@ -14,16 +14,24 @@ local MESSAGE_MAX = 300        -- bytes of a server's words in a message
 local BODY_MAX = 8 * 1024      -- bytes of a body that an error keeps
 local READ_MAX = 1024 * 1024   -- bytes of an error's body that are looked at
 
---- The parsed value with every text in it cleaned.
-local function clean_value(value)
+--- The parsed value with every text in it cleaned, as far as BODY_MAX bytes or so go: `left` counts
+-- them, and what comes behind is left out.
+local function clean_value(value, left)
+    left = left or { bytes = BODY_MAX }
     if type(value) == "string" then
-        return clean(value, BODY_MAX)
+        local cleaned = clean(value, math.max(0, left.bytes))
+        left.bytes = left.bytes - #cleaned
+        return cleaned
     elseif type(value) ~= "table" then
         return value
     end
     local copy = setmetatable({}, getmetatable(value))
     for key, item in next, value do
-        copy[clean_value(key)] = clean_value(item)
+        if left.bytes <= 0 then
+            break
+        end
+        left.bytes = left.bytes - 8
+        copy[clean_value(key, left)] = clean_value(item, left)
     end
     return copy
 end
@@ -82,7 +90,16 @@ local function words_of(value)
     return message, code
 end
 
---- Reads the body of a failure: its words, its code, and what the error keeps of it.
+-- What OpenAI calls a quota that is used up: a 429 that no waiting ends.
+local SPENT = { insufficient_quota = true, credit_balance_exhausted = true }
+
+local function is_spent(value)
+    local fault = type(value) == "table" and (value.error or value)
+    return type(fault) == "table" and (SPENT[fault.code] or SPENT[fault.type]) or nil
+end
+
+--- Reads the body of a failure: its words, its code, what the error keeps of it, and whether it says
+-- that a quota is spent.
 local function read_body(answer)
     local size = #answer.body
     if size == 0 then
@@ -94,7 +111,7 @@ local function read_body(answer)
         if value ~= nil then
             local message, code = words_of(value)
             local kept = size <= BODY_MAX and clean_value(value) or clean(content, BODY_MAX)
-            return message, code, kept
+            return message, code, kept, is_spent(value)
         end
     end
     if is_html(answer, content) then
@@ -136,6 +153,15 @@ local function redirect(request, origin, answer)
     }
 end
 
+--- Makes sure that what the server says shows nothing of the credential that it was sent.
+local function remember(origin)
+    for _, value in next, origin.credential.headers do
+        if auth.is_secret(value) then
+            auth.remember(value)
+        end
+    end
+end
+
 local function credential_hint(origin)
     local credential = origin.credential
     if credential.anonymous then
@@ -151,12 +177,13 @@ end
 ---@param hints table by status, from the backend, for answers that say nothing of their own
 ---@return table error
 function judge.failure(request, origin, answer, hints)
+    remember(origin)
     response.headers(answer)
     local status = answer.status
     if status < 400 then
         return redirect(request, origin, answer)
     end
-    local message, code, body = read_body(answer)
+    local message, code, body, quota_spent = read_body(answer)
     local reason = answer.reason ~= "" and one_line(answer.reason, 60) or nil
     local first = ("%s answered %d%s"):format(origin.text, status, reason and " " .. reason or "")
     local own_words = message and message:lower() ~= (reason or ""):lower() and message:lower() ~= "not found"
@@ -178,6 +205,7 @@ function judge.failure(request, origin, answer, hints)
         body = body,
         request_id = response.request_id(answer),
         rate_limits = response.rate_limits(answer),
+        quota_spent = quota_spent,
         hint = hint,
     }
 end
@@ -208,6 +236,7 @@ end
 ---@param fault any what the server said: a table, or a text
 ---@return table error
 function judge.fault(request, origin, answer, fault)
+    remember(origin)
     local is_object = type(fault) == "table"
     local message, code = words_of(is_object and fault.error_code and fault or { error = fault })
     local status = is_object and status_of(fault) or code and error.status_from_code(code) or nil
@@ -220,6 +249,7 @@ function judge.fault(request, origin, answer, fault)
         body = clean_value(fault),
         request_id = response.request_id(answer),
         rate_limits = response.rate_limits(answer),
+        quota_spent = is_spent(fault),
         hint = (status == 401 or status == 403) and credential_hint(origin) or nil,
     }
 end
@@ -233,11 +263,21 @@ function judge.fault_in(value)
         return nil
     end
     local fault = value.error
-    if fault and fault ~= json.null and fault ~= "" then
+    local is_empty = fault == "" or type(fault) == "table" and next(fault) == nil
+    if fault and fault ~= json.null and not is_empty then
         return fault
     elseif value.object == "error" or type(value.error_code) == "string" and type(value.message) == "string" then
         return value
     end
+end
+
+local EVENT_FIELDS = { [""] = true, data = true, event = true, id = true, retry = true } -- "" is a comment
+
+--- Whether the beginning of a body is that of server-sent events.
+---@param beginning string
+---@return boolean
+function judge.begins_events(beginning)
+    return EVENT_FIELDS[beginning:match("^[\xEF\xBB\xBF]*%s*(%l*):")] == true
 end
 
 --- Whether a body that is no JSON is one of server-sent events, by its type or by how it begins.
@@ -245,8 +285,8 @@ end
 ---@return boolean
 function judge.holds_events(answer)
     local content_type = response.headers(answer)["content-type"] or ""
-    local field = tostring(answer.body):sub(1, 256):match("^[\xEF\xBB\xBF]*%s*(%l*):")
-    return field == "data" or field == "event" or content_type:lower():find("^%s*text/event%-stream") ~= nil
+    return content_type:lower():find("^%s*text/event%-stream") ~= nil
+        or judge.begins_events(tostring(answer.body):sub(1, 256))
 end
 
 local EMPTY_IS_DONE = { PUT = true, PATCH = true, DELETE = true }
@@ -294,6 +334,7 @@ end
 ---@param why string
 ---@return table error
 function judge.not_json(request, origin, answer, content, why)
+    remember(origin)
     response.headers(answer)
     if is_html(answer, content) then
         local title = page_title(content)

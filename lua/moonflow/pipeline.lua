@@ -175,7 +175,9 @@ function whole.accept(client, request, origin, response)
     end
     local fault = request.policy == "openai" and judge.fault_in(value)
     if fault then
-        return nil, judge.fault(request, origin, response, fault)
+        failure = judge.fault(request, origin, response, fault)
+        failure.partial = value.object == "response" and value or nil -- it ran, and failed
+        return nil, failure
     end
     return value, failure
 end
@@ -215,44 +217,55 @@ local function renews(call, failure)
     return true
 end
 
+--- When a call that begins now has to be over.
+local function deadline_of(own, client, request, policy)
+    local options = request.options or NONE
+    local timeout = attempt_timeout(own, options, client.config, request, policy)
+    return sys.monotonic() + total_timeout(own, options, client.config, policy, timeout)
+end
+
+--- Where a request goes, and the transport's profile for it. Waits where the credential has to be
+-- fetched.
+local function find_profile(own, client, request, deadline)
+    local origin = settings.origin(client, own, request.url, deadline)
+    return origin, settings.profile(origin, request.json ~= nil, request.headers, (request.options or NONE).headers)
+end
+
 --- Sends a request until it succeeds, may not be repeated, or the deadline has come.
 local function send_until(client, request, way, deadline)
     local own = settings.of(client)
     local policy = policy_of(request)
     local options, client_options = request.options or NONE, client.config
-    local origin = settings.origin(client, own, request.url)
     local timeout = attempt_timeout(own, options, client_options, request, policy)
-    local max_retries = max_retries_of(own, options, client_options, request)
-    local address, body = full_url(request), encode_body(request)
-    local started = sys.monotonic()
-    deadline = deadline or started + total_timeout(own, options, client_options, policy, timeout)
-
-    local profile = settings.profile(origin, request.json ~= nil, request.headers, options.headers)
     local connect_timeout = options.connect_timeout or client_options.connect_timeout
-    local call -- made when something has gone wrong
+    local call = {
+        policy = policy,
+        own = own,
+        request = request,
+        max_retries = max_retries_of(own, options, client_options, request),
+        started = sys.monotonic(),
+        deadline = deadline or deadline_of(own, client, request, policy),
+        attempts = 0,
+    }
+    local address, body = full_url(request), encode_body(request)
+    local origin, profile = find_profile(own, client, request, call.deadline)
     while true do
         local response, failure = way.perform(profile, request.method, address, body, timeout,
-            math.max(0.001, deadline - sys.monotonic()), connect_timeout)
+            math.max(0.001, call.deadline - sys.monotonic()), connect_timeout)
+        call.origin, call.attempts = origin, call.attempts + 1
         if response then
-            if response.status == 404 and call and policy.gone_is_done then
+            if response.status == 404 and call.attempts > 1 and policy.gone_is_done then
                 return true
             end
-            response.attempts = call and call.attempts + 1 or 1
+            response.attempts = call.attempts
             local value
             value, failure = take_answer(client, request, way, origin, response)
             if not failure then
                 return value
             end
         end
-        call = call or {
-            request = request, policy = policy, own = own, origin = origin, max_retries = max_retries,
-            deadline = deadline, started = started, attempts = 0,
-        }
-        call.attempts = call.attempts + 1
         if renews(call, failure) then
-            origin = settings.origin(client, own, request.url)
-            profile = settings.profile(origin, request.json ~= nil, request.headers, options.headers)
-            call.origin = origin
+            origin, profile = find_profile(own, client, request, call.deadline)
         elseif not retry.again(call, failure, response and response.headers) then
             give_up(call, failure, client)
         end
@@ -263,12 +276,21 @@ end
 ---@async
 ---@param client table
 ---@param request moonflow.Request
+---@param deadline? number of a call that sends several requests; see `pipeline.deadline`
 ---@return any
-function pipeline.send(client, request)
+function pipeline.send(client, request, deadline)
     if client.plugin ~= false then -- built-in backends write no unknown fields
         check_request(request)
     end
-    return send_until(client, request, whole)
+    return send_until(client, request, whole, deadline)
+end
+
+--- When a call that begins now has to be over, on the monotonic clock.
+---@param client table
+---@param request moonflow.Request
+---@return number seconds
+function pipeline.deadline(client, request)
+    return deadline_of(settings.of(client), client, request, policy_of(request))
 end
 
 --- Sends a request that a stream of server-sent events answers. Returns when its first event is

@@ -46,10 +46,15 @@ function response.request_id(answer)
     end
 end
 
+local HEADER_MAX = 64 -- bytes of a duration that makes sense; patterns take their time with long ones
+
 local UNITS = { h = 3600, m = 60, s = 1, ms = 1e-3, us = 1e-6, ns = 1e-9 }
 
 --- Seconds of a duration as Go writes them ("6m0s", "1h2m3.5s", "12ms"), or of a plain number.
 local function seconds(value)
+    if #value > HEADER_MAX then
+        return nil
+    end
     local number = tonumber(value)
     if number then
         return number

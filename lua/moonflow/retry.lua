@@ -84,11 +84,14 @@ function retry.succeeded(key)
 end
 
 local NUMBER = "^%s*%d+%.?%d*%s*$"
+local HEADER_MAX = 64 -- bytes of a header that makes sense; patterns take their time with long ones
 
 --- Seconds that retry-after-ms or Retry-After asks for, or nil where they are missing or make no
 -- sense. To OpenAI's own clients no time at all is no answer.
 local function retry_after(headers, policy)
     local milliseconds, value = headers["retry-after-ms"], headers["retry-after"]
+    milliseconds = milliseconds and #milliseconds <= HEADER_MAX and milliseconds
+    value = value and #value <= HEADER_MAX and value
     local seconds
     if milliseconds and milliseconds:find(NUMBER) then
         seconds = tonumber(milliseconds) / 1000
@@ -104,22 +107,16 @@ local function retry_after(headers, policy)
     return seconds
 end
 
--- A 429 that no waiting ends.
-local SPENT = { insufficient_quota = true, credit_balance_exhausted = true }
-
-local function is_spent(failure)
-    local fault = type(failure.body) == "table" and (failure.body.error or failure.body)
-    return type(fault) == "table" and (SPENT[fault.code] or SPENT[fault.type]) or false
-end
-
 --- Whether another attempt could succeed, and does no harm.
 ---@param policy moonflow.Policy
 ---@param failure table
 ---@param headers? table of the answer
 ---@return boolean
 function retry.is_repeatable(policy, failure, headers)
-    if failure.http_status then
-        if failure.kind ~= "http" or is_spent(failure) then
+    if failure.partial then
+        return false -- some of the answer was there already
+    elseif failure.http_status then
+        if failure.kind ~= "http" or failure.quota_spent then
             return false
         end
         local word = policy.server_decides and headers and headers["x-should-retry"]

@@ -112,7 +112,7 @@ function settings.merge_headers(base, more)
     return merged
 end
 
-local function new_origin(client, own, key)
+local function new_origin(client, own, key, deadline)
     local parts, err = url.parse(key)
     if not parts then
         error.raise(err)
@@ -122,7 +122,8 @@ local function new_origin(client, own, key)
     if not proxy then
         proxy, no_proxy = http.proxy_for(key)
     end
-    local credential = (client._credential or credentials.find)(client, parts.origin)
+    local find = client._credential or credentials.find
+    local credential = find(client, parts.origin, deadline and deadline - sys.monotonic())
     local headers = { ["User-Agent"] = USER_AGENT, Accept = "application/json" }
     for name, value in next, credential.headers do
         headers[name] = value
@@ -191,8 +192,9 @@ local SLASH = ("/"):byte()
 ---@param client table
 ---@param own table the client's settings
 ---@param address string
+---@param deadline? number on the monotonic clock, for the fetch of a credential
 ---@return moonflow.Origin
-function settings.origin(client, own, address)
+function settings.origin(client, own, address, deadline)
     local last = own.last_origin -- nearly always the same one
     if last and address:find(last.text, 1, true) == 1 and address:byte(#last.text + 1) == SLASH
         and not last.credential.is_current then
@@ -200,8 +202,9 @@ function settings.origin(client, own, address)
     end
     local key = address:match("^[^/]*//[^/?#]*") or address
     local origin = own.origins[key]
-    if not origin or origin.credential.is_current and not origin.credential.is_current() then
-        origin = new_origin(client, own, key)
+    local is_current = origin and origin.credential.is_current
+    if not origin or is_current and not is_current(deadline and deadline - sys.monotonic()) then
+        origin = new_origin(client, own, key, deadline)
         own.origins[key] = origin
     end
     own.last_origin = origin

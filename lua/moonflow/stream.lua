@@ -1,21 +1,23 @@
 --- Streamed answers: server-sent events as an iterator over decoded chunks. It ends by the protocol's
 -- own marks and never by accident: a stream that breaks off is an error.
 --
--- What ends one: the line `data: [DONE]`, at once; a `finish_reason` for every choice, then the end of
--- the body (MLflow's gateway sends no [DONE]); a last event of OpenAI's Responses API.
+-- What ends one: the line `data: [DONE]`, at once; a `finish_reason` for every choice that was seen, then
+-- the end of the body (MLflow's gateway sends no [DONE]); a last event of OpenAI's Responses API.
 local client = require "moonflow.client"
 local collector = require "moonflow.collector"
 local error = require "moonflow.error"
 local json = require "moonflow.json"
 local judge = require "moonflow.judge"
 local response = require "moonflow.response"
-local responses = require "moonflow.responses"
+local responses_api = require "moonflow.responses_api"
 local retry = require "moonflow.retry"
 
 local stream = {}
 
 local WHOLE_MAX = 64 * 1024 * 1024 -- bytes of a body that is no stream
+local KEPT_MAX = 128 * 1024 * 1024 -- bytes of events, which the collector keeps
 local FAILURE_MAX = 1024 * 1024    -- bytes of an error's body
+local PEEK_MAX = 256               -- bytes that tell events from JSON
 
 --- An open answer. Call it for the next chunk, or let a generic `for` do so.
 ---@class moonflow.Stream
@@ -80,7 +82,6 @@ function stream.perform(...)
 end
 
 local function new(self_client, request, origin, answer, exchange)
-    local inputs = type(request.json) == "table" and request.json or {}
     return setmetatable({
         client = self_client,
         request = request,
@@ -88,9 +89,9 @@ local function new(self_client, request, origin, answer, exchange)
         answer = answer,
         exchange = exchange,
         read = exchange and exchange.event,
-        choices = math.type(inputs.n) == "integer" and inputs.n or 1,
         collector = collector.new(),
         chunks = 0,
+        size = 0, -- bytes of its events
     }, Stream)
 end
 
@@ -118,11 +119,11 @@ end
 --- Ends the stream with an error, which every later call raises again.
 local function give_up(self, failure)
     local request, answer = self.request, self.answer
-    failure.partial = self.collector:result()
     failure.request_id = failure.request_id or response.request_id(answer)
     failure.attempts = answer.attempts
     failure.retryable = retry.is_repeatable(
         retry.policies[request.policy or retry.policy_of_method[request.method]], failure, answer.headers)
+    failure.partial = self.collector:result()
     finish(self)
     self.failure = failure
     return nil, failure
@@ -139,7 +140,16 @@ local function cut_off(self)
         phase = "body",
         message = ("%s ended its stream before the answer was complete\nneither [DONE] nor a finish_reason came, "
             .. "after %s"):format(self.origin.text, count_chunks(self)),
-        hint = "the error's field partial holds what came; ask again for the whole answer",
+        hint = self.chunks > 0 and "the error's field partial holds what came; ask again for the whole answer" or nil,
+    }
+end
+
+local function too_long(self, limit)
+    return error.new {
+        kind = "network",
+        error_code = "RESOURCE_EXHAUSTED",
+        phase = "body",
+        message = ("%s sent more than the limit of %d MiB"):format(self.origin.text, limit >> 20),
     }
 end
 
@@ -182,7 +192,7 @@ local function take(self, value, event)
     end
     self.chunks = self.chunks + 1
     self.collector:add(value)
-    if responses.FINAL[value.type] then
+    if responses_api.FINAL[value.type] then
         finish(self, true)
     end
     return value
@@ -192,18 +202,23 @@ end
 local function advance(self)
     local exchange, read = self.exchange, self.read
     while exchange do
-        local value, what = read(exchange)
+        local value, what, size = read(exchange)
         if value ~= nil then
-            if value ~= json.null or what == "error" then
+            self.size = self.size + size
+            if self.size > KEPT_MAX then
+                return give_up(self, too_long(self, KEPT_MAX))
+            elseif value ~= json.null or what == "error" then
                 return take(self, value, what)
             end
-        elseif what == "done" or what == "end" and self.collector:is_finished(self.choices) then
+        elseif what == "done" or what == "end" and self.collector:is_finished() then
             finish(self, true)
             break
         elseif what == "end" then
+            self.has_ended = true
             return give_up(self, cut_off(self))
         elseif what ~= "more" then
-            return give_up(self, what.kind == "decode" and no_object(self, what.message) or what)
+            local is_event = what.kind == "decode" and not what.phase
+            return give_up(self, is_event and no_object(self, what.message) or what)
         end
     end
     return nil
@@ -257,6 +272,8 @@ local function accept_whole(self, exchange)
     local content, failure = read_all(exchange, WHOLE_MAX)
     if not content then
         return nil, failure
+    elseif #content >= WHOLE_MAX then
+        return nil, too_long(self, WHOLE_MAX)
     end
     local value
     answer.body = content
@@ -279,16 +296,22 @@ end
 --- Whether an answer is something else than events. Its bytes say so, whatever its type: the fields
 -- of an event begin with other letters than the values of JSON.
 local function is_whole(answer, exchange)
-    local beginning
+    local beginning = ""
     repeat
-        beginning = exchange:peek()
-    until beginning ~= ""
-    local first = beginning and beginning:match("^[\xEF\xBB\xBF]*%s*(.)") or ""
+        local more = exchange:peek(#beginning)
+        beginning = more or beginning
+    until not more or beginning:find("^[\xEF\xBB\xBF]*%s*[^\xEF\xBB\xBF%s]") or #beginning >= PEEK_MAX
     local content_type = response.headers(answer)["content-type"] or ""
     if content_type:lower():find("json", 1, true) then
-        return not first:find("[:deir]")
+        return not judge.begins_events(beginning)
     end
-    return first:find("[%[{<]") ~= nil
+    return beginning:find("^[\xEF\xBB\xBF]*%s*[%[{<]") ~= nil
+end
+
+--- Whether the end of an answer may have been a break of its connection: nothing said how long it is.
+local function may_be_cut(answer)
+    local headers = response.headers(answer)
+    return not headers["content-length"] and not headers["transfer-encoding"]
 end
 
 --- Makes a stream of a good answer, once its first event is there. A connection that breaks before is
@@ -310,7 +333,8 @@ function stream.accept(self_client, request, origin, answer)
     end
     local chunk, failure = advance(self)
     if failure then
-        if failure.phase == "body" and failure.error_code == "DATA_LOSS" then
+        local broke = failure.phase == "body" and failure.error_code == "DATA_LOSS"
+        if broke and (not self.has_ended or may_be_cut(answer)) then
             failure.phase = "first event"
         end
         return nil, failure

@@ -49,4 +49,13 @@ function text.one_line(given, max)
     return (text.clean(given:sub(1, max * 4), max):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", ""))
 end
 
+--- The text without white space at its ends. A pattern for both ends at once would take time with the
+-- square of the length.
+---@param given string
+---@return string
+function text.trim(given)
+    local first = given:find("%S")
+    return first and given:sub(first, #given - given:reverse():find("%S") + 1) or ""
+end
+
 return text

@@ -206,6 +206,17 @@ static int l_secret(lua_State *L) {
     return 1;
 }
 
+/* auth.remember(secret): tells the redactor of it again, which forgets the oldest of very many. A
+ * header's value is told with and without its scheme. */
+static int l_remember(lua_State *L) {
+    const struct lib_secret *secret = luaL_checkudata(L, 1, LIB_SECRET);
+    const char *space = memchr(secret->bytes, ' ', secret->len);
+    size_t scheme = space != NULL ? (size_t)(space - secret->bytes) + 1 : 0;
+    learn(L, secret->bytes, secret->len);
+    learn(L, secret->bytes + scheme, secret->len - scheme);
+    return 0;
+}
+
 /* auth.is_secret(value) -> boolean */
 static int l_is_secret(lua_State *L) {
     lua_pushboolean(L, lib_test_secret(L, 1) != NULL);
@@ -345,8 +356,10 @@ static int l_read_ini(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"secret", l_secret}, {"is_secret", l_is_secret}, {"bearer", l_bearer}, {"basic", l_basic},
-    {"redact", l_redact}, {"read_ini", l_read_ini},   {NULL, NULL},
+    {"secret", l_secret},     {"is_secret", l_is_secret},
+    {"remember", l_remember}, {"bearer", l_bearer},
+    {"basic", l_basic},       {"redact", l_redact},
+    {"read_ini", l_read_ini}, {NULL, NULL},
 };
 
 int luaopen_moonflow_auth(lua_State *L) {

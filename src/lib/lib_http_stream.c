@@ -131,12 +131,12 @@ static int fail_closed(lua_State *L) {
 }
 
 /* Waits once for the exchange to move, then goes on with `k`. */
-static int wait_once(lua_State *L, struct exchange *e, lua_KFunction k) {
+static int wait_once(lua_State *L, struct exchange *e, lua_KContext ctx, lua_KFunction k) {
     const struct task_api *api = e->call.api;
     if (e->call.waiter.task == NULL) {
         e->call.waiter.ready = false;
     }
-    return api->wait(L, &e->call.waiter, 0, k);
+    return api->wait(L, &e->call.waiter, ctx, k);
 }
 
 /* The head */
@@ -169,7 +169,7 @@ static int m_head(lua_State *L) {
     if (e->closed || x->head_complete || x->state == TRANSFER_DONE) {
         return push_head(L, LUA_OK, 0);
     }
-    return wait_once(L, e, push_head);
+    return wait_once(L, e, 0, push_head);
 }
 
 /* Events */
@@ -184,7 +184,7 @@ static bool is_error_type(const struct sse_event *event) {
     return event->type_len == 5 && memcmp(event->type, "error", 5) == 0;
 }
 
-/* Pushes the event's value and type. Text that is no JSON is fine for an error. */
+/* Pushes the event's value, type and size. Text that is no JSON is fine for an error. */
 static int push_event(lua_State *L, const struct sse_event *event) {
     struct error err;
     if (!json_decode(L, event->data, event->data_len, &err)) {
@@ -193,11 +193,13 @@ static int push_event(lua_State *L, const struct sse_event *event) {
         }
         lua_pushlstring(L, event->data, event->data_len);
     }
-    if (event->type_len == 0) {
-        return 1;
+    if (event->type_len > 0) {
+        lua_pushlstring(L, event->type, event->type_len);
+    } else {
+        lua_pushnil(L);
     }
-    lua_pushlstring(L, event->type, event->type_len);
-    return 2;
+    lua_pushinteger(L, (lua_Integer)event->data_len);
+    return 3;
 }
 
 static int fail_too_long(lua_State *L) {
@@ -252,13 +254,13 @@ static int push_next(lua_State *L, int status, lua_KContext ctx) {
     if (x->state == TRANSFER_DONE && x->body.len == 0) {
         return push_nothing(L, "end");
     }
-    return status == LUA_OK ? wait_once(L, e, push_next) : push_nothing(L, "more");
+    return status == LUA_OK ? wait_once(L, e, 0, push_next) : push_nothing(L, "more");
 }
 
 /*** The next event, for which it waits once.
- * @return the decoded JSON of its data, and its type where it has one; of an event of type "error"
- * the text itself where that is no JSON. Without an event: nil and "more" (ask again), "done" (the
- * line `data: [DONE]` came), "end" (the answer is over) or an error. */
+ * @return the decoded JSON of its data, its type or nil, and the bytes of its data; of an event of
+ * type "error" the text itself where that is no JSON. Without an event: nil and "more" (ask again),
+ * "done" (the line `data: [DONE]` came), "end" (the answer is over) or an error. */
 static int m_event(lua_State *L) {
     check_exchange(L);
     return push_next(L, LUA_OK, 0);
@@ -288,7 +290,7 @@ static int push_bytes(lua_State *L, int status, lua_KContext ctx) {
         return 1;
     }
     if (status == LUA_OK) {
-        return wait_once(L, e, push_bytes);
+        return wait_once(L, e, 0, push_bytes);
     }
     lua_pushliteral(L, "");
     return 1;
@@ -301,31 +303,33 @@ static int m_bytes(lua_State *L) {
     return push_bytes(L, LUA_OK, 0);
 }
 
-static int push_beginning(lua_State *L, int status, lua_KContext ctx) {
+static int push_beginning(lua_State *L, int status, lua_KContext known) {
     enum { SHOWN = 256 };
-    (void)ctx;
     struct exchange *e = lua_touserdata(L, 1);
     const struct transfer *x = &e->call.transfer;
     size_t len = x->body.len - e->used;
     if (e->closed) {
         return fail_closed(L);
     }
-    if (len == 0 && x->state != TRANSFER_DONE && status == LUA_OK) {
-        return wait_once(L, e, push_beginning);
-    }
-    if (len == 0 && x->state == TRANSFER_DONE) {
+    if (len <= (size_t)known && x->state == TRANSFER_DONE) {
         lua_pushnil(L);
         return 1;
+    }
+    if (len <= (size_t)known && status == LUA_OK) {
+        return wait_once(L, e, known, push_beginning);
     }
     lua_pushlstring(L, len > 0 ? x->body.data + e->used : "", len < SHOWN ? len : SHOWN);
     return 1;
 }
 
-/*** How the rest of the body begins, which stays where it is. Waits once where nothing is there.
- * @return a string, maybe empty; nil where the answer is over */
+/*** How the rest of the body begins, which stays where it is. Waits once for more than is known.
+ * @param known how many bytes were seen already, default 0
+ * @return a string, maybe no longer than those; nil where the answer is over and has no more */
 static int m_peek(lua_State *L) {
+    lua_Integer known = luaL_optinteger(L, 2, 0);
+    luaL_argcheck(L, known >= 0, 2, "must not be negative");
     check_exchange(L);
-    return push_beginning(L, LUA_OK, 0);
+    return push_beginning(L, LUA_OK, (lua_KContext)known);
 }
 
 /*** @return a table: connect_time, first_byte_time and total_time (0 until the end), reused */

@@ -98,7 +98,7 @@ struct transfer {
     void (*arrived)(void *ctx);
     bool paused; /* the window is full */
     bool draining;
-    size_t received;    /* bytes of the body so far */
+    size_t received;    /* bytes of the body so far; of a draining one, since then */
     size_t encoding;    /* where in `headers` the line is that says the body is compressed, or 0 */
     struct buf headers; /* of the answer: status line and lines, names in lower case */
     size_t header_count;

@@ -7,7 +7,9 @@ local STREAMS, SEED = 2000, 20251125
 
 --- moonflow.chat with its C part left out.
 local function without_c()
-    local names = { "moonflow._chat", "moonflow.chat", "moonflow.collector", "moonflow.delta", "moonflow.responses" }
+    local names = {
+        "moonflow._chat", "moonflow.chat", "moonflow.collector", "moonflow.delta", "moonflow.responses_api",
+    }
     local saved = {}
     for _, name in ipairs(names) do
         saved[name], package.loaded[name] = package.loaded[name], nil

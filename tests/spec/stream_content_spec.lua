@@ -1,5 +1,7 @@
 --- What comes in a stream, or in its place: errors in every form, chunks of every kind, and answers that
 -- are no streams.
+local auth = require "moonflow.auth"
+local chat = require "moonflow.chat"
 local env = require "moonflow.env"
 local json = require "moonflow.json"
 local probe = require "support.probe"
@@ -168,6 +170,61 @@ describe("what a stream holds", function()
     end)
 end)
 
+describe("a hostile server", function()
+    local function seconds_of(reply)
+        local server <close> = raw.listen { raw.reply(reply) }
+        local client = streams.client(server, "openai", { max_retries = 1, total_timeout = 5 })
+        local started = os.clock()
+        local err = probe.failure(client.predict, client, { endpoint = "e", inputs = { prompt = "x" } })
+        return os.clock() - started, err
+    end
+
+    it("can not keep us busy with a header", function()
+        local digits = ("1"):rep(60000)
+        for name, value in pairs {
+            ["Retry-After"] = digits .. "x", ["Retry-After-Ms"] = digits .. "x",
+            ["x-ratelimit-reset-tokens"] = digits .. "!", ["x-ratelimit-limit-tokens"] = digits .. "!",
+        } do
+            local seconds, err = seconds_of { status = 400, headers = { [name] = value } }
+            assert.equal(400, err.http_status)
+            assert.is_true(seconds < 0.5, name)
+        end
+    end)
+
+    it("can not make the body of an error large", function()
+        local list = {}
+        for i = 1, 300000 do
+            list[i] = "word"
+        end
+        local error_event = streams.event { error = { message = "m", code = 400, list = list } }
+        local seconds, err = seconds_of { headers = streams.HEADERS, body = delta("a") .. error_event }
+        assert.equal(400, err.http_status)
+        assert.is_true(#assert(json.encode(err.body)) < 20000)
+        assert.is_true(seconds < 2, seconds)
+    end)
+
+    it("is not asked again for an answer of which a part had come", function()
+        local fault = streams.event { error = { message = "m", code = 503 } }
+        local server <close> = raw.listen { raw.reply { headers = streams.HEADERS, body = delta("a") .. fault } }
+        local client = streams.client(server, "openai", { max_retries = 2 })
+        local err = probe.failure(client.predict, client, { endpoint = "e", inputs = { prompt = "x" } })
+        assert.equal(503, err.http_status)
+        assert.equal("a", chat.text(err.partial))
+        assert.equal(1, #server:requests())
+    end)
+
+    it("is shown no secret of, however many others there are", function()
+        local answer = { error = { message = "sk-the-first-key" } }
+        local server <close> = raw.listen { raw.reply { status = 400, json = answer } }
+        local client = streams.client(server, "openai", { api_key = "sk-the-first-key", max_retries = 0 })
+        for i = 1, 600 do
+            auth.secret("another-secret-" .. i)
+        end
+        local err = probe.failure(client.predict, client, { endpoint = "e", inputs = { prompt = "x" } })
+        assert.falsy((tostring(err) .. json.encode(err.body)):find("the-first-key", 1, true))
+    end)
+end)
+
 describe("an answer of another form", function()
     local ANSWER = {
         id = "c1", object = "chat.completion", model = "m",
@@ -213,6 +270,28 @@ describe("an answer of another form", function()
             local answer = streams.client(server):predict { endpoint = "e", inputs = {} }
             assert.equal("ab", answer.choices[1].message.content)
         end
+    end)
+
+    it("is told apart whatever white space comes first, in packets of its own", function()
+        local head = raw.bytes { headers = { ["Content-Type"] = "text/plain" }, framing = "close" }
+        local whole, events = json.encode(ANSWER), delta("a") .. DONE
+        for _, case in ipairs {
+            { "\n", whole, "Whole." }, { " \t", whole, "Whole." }, { "\r\n", events, "a" },
+            { "\xEF\xBB", "\xBF" .. events, "a" }, { "\xEF\xBB\xBF \n", events, "a" },
+        } do
+            local server <close> = raw.listen { streams.script(head, case[1], 0.1, case[2]) }
+            local chunks, err = streams.read(streams.client(server))
+            assert.is_nil(err)
+            assert.equal(case[3], streams.text(chunks))
+        end
+    end)
+
+    it("that is compressed is said to be so", function()
+        local headers = { ["Content-Type"] = "text/event-stream", ["Content-Encoding"] = "gzip" }
+        local _, err = served { body = "\31\139\8\0", headers = headers }
+        assert.equal("decode", err.kind)
+        assert.matches("is encoded %(gzip%)", err.message)
+        assert.falsy(err.message:find("no JSON object", 1, true))
     end)
 
     it("that is a JSON error is that error", function()

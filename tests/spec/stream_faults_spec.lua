@@ -404,6 +404,12 @@ describe("the request for a stream", function()
         { "a late cut before the first event", script(HEAD, 0.1, "data: {"), REPEATED },
         { "a cut in chunks before the first event", cut { cut = AFTER_HEAD + 40, framing = "chunked" }, REPEATED },
         { "the end of the body before the first event", script(HEAD, ": comment\n\n"), REPEATED },
+        { "an empty body", raw.reply { headers = streams.HEADERS }, ONCE, "network", "DATA_LOSS" },
+        { "a body of comments alone", raw.reply { headers = streams.HEADERS, body = ": x\n\n", framing = "chunked" },
+            ONCE, "network", "DATA_LOSS" },
+        { "insufficient_quota in a long body", raw.reply { status = 429, json = {
+            error = { code = "insufficient_quota" }, padding = ("x"):rep(20000),
+        } }, ONCE, "http", 429 },
         { "silence", raw.reply { stall = 0 }, ONCE, "timeout", "DEADLINE_EXCEEDED" },
         { "silence before the first event", cut { stall = AFTER_HEAD + 9 }, ONCE, "timeout", "DEADLINE_EXCEEDED" },
         { "a cut after the first event", cut { cut = AFTER_EVENT + 3 }, ONCE, "network", "DATA_LOSS", partial = true },

@@ -6,7 +6,7 @@ local add_text, filled, joined = delta.add_text, delta.filled, delta.joined
 local in_order, insert = delta.in_order, delta.insert
 local next, type = next, type
 
-local responses = {}
+local responses_api = {}
 
 -- A part holds the value that an event gave, the pieces of the texts
 -- that came after it, and its lists of further parts.
@@ -139,7 +139,7 @@ EVENTS["response.output_text.annotation.added"] = function(root, event)
 end
 
 -- The events that end a response, and the status that they stand for.
-responses.FINAL = {
+responses_api.FINAL = {
     ["response.completed"] = "completed",
     ["response.incomplete"] = "incomplete",
     ["response.failed"] = "failed",
@@ -147,14 +147,14 @@ responses.FINAL = {
 
 --- A response of which nothing is known yet.
 ---@return table root
-function responses.new()
+function responses_api.new()
     return new_part { object = "response", status = "in_progress", output = json.array {} }
 end
 
 --- Takes an event. What an event of an unknown type says is left out.
 ---@param root table
 ---@param event table
-function responses.add(root, event)
+function responses_api.add(root, event)
     if type(event.response) == "table" then
         root.value = event.response
     elseif EVENTS[event.type] then
@@ -165,7 +165,7 @@ end
 --- The response so far.
 ---@param part table the root, or a part of it
 ---@return table
-function responses.build(part)
+function responses_api.build(part)
     local result = {}
     for name, value in next, part.value do
         result[name] = value
@@ -176,11 +176,11 @@ function responses.build(part)
     for name, list in next, part.lists do
         local parts = {}
         for i, member in ipairs(in_order(list.members)) do
-            parts[i] = responses.build(member)
+            parts[i] = responses_api.build(member)
         end
         result[name] = json.array(parts)
     end
     return result
 end
 
-return responses
+return responses_api
