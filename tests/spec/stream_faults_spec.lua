@@ -7,6 +7,7 @@ local json = require "moonflow.json"
 local probe = require "support.probe"
 local process = require "support.process"
 local raw = require "support.raw"
+local skip = require "support.skip"
 local streams = require "support.streams"
 local sys = require "moonflow.sys"
 local task = require "moonflow.task"
@@ -282,6 +283,24 @@ describe("a slow consumer", function()
             assert.equal(kibibytes, count)
             assert.is_true(seconds < 1, seconds)
         end, { limit = 8 })
+    end)
+
+    it("holds up a server behind TLS, and misses nothing either", function()
+        local certs = skip.unless_env "MOONFLOW_TEST_CERTS"
+        local piece, COUNT = event { pad = ("x"):rep(1000) }, 3000
+        local server <close> = raw.listen {
+            json.array { { send = HEAD .. delta "a" }, { send = piece, times = COUNT }, { send = DONE }, STALL },
+            tls = { certfile = certs .. "/good.pem", keyfile = certs .. "/good.key" },
+        }
+        local opened = streams.open(streams.client(server, "openai", { ca_file = certs .. "/ca.pem", timeout = 3 }))
+        assert.equal("a", chat.text(opened()))
+        task.sleep(0.5)
+        local count = 0
+        for _ in opened do
+            count = count + 1
+        end
+        assert.equal(COUNT, count)
+        check_left(server)
     end)
 
     it("that does not let the loop run gets what has come meanwhile, not a timeout", function()
