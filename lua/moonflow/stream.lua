@@ -179,7 +179,7 @@ end
 --- Takes one event. Returns the chunk, or nil and an error.
 local function take(self, value, event)
     local fault
-    if is_object(value) then
+    if type(value) == "table" and (value.choices or is_object(value)) then -- most chunks have choices
         fault = fault_of(value, event)
     elseif event == "error" then
         fault = value ~= json.null and value ~= "" and value or {}
