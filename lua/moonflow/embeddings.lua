@@ -3,6 +3,7 @@
 local base64 = require "moonflow.base64"
 local error = require "moonflow.error"
 local json = require "moonflow.json"
+local pipeline = require "moonflow.pipeline"
 local task = require "moonflow.task"
 
 local embeddings = {}
@@ -26,7 +27,7 @@ local function size_of(input)
     return (type(input) == "string" or type(input) == "table") and #input or 1
 end
 
---- The inputs as lists that one request can take each; nil where they are one input, or few.
+--- The inputs as lists that one request can take each; nil where they are one input.
 local function split(inputs)
     if type(inputs) ~= "table" or type(inputs[1]) ~= "string" and type(inputs[1]) ~= "table" then
         return nil
@@ -40,30 +41,36 @@ local function split(inputs)
         end
         part[#part + 1] = input
     end
-    return #parts > 1 and parts or nil
+    return parts
 end
 
+local function copy(from)
+    local to = {}
+    for name, value in next, from do
+        to[name] = value
+    end
+    return to
+end
+
+--- The request with another value among its inputs.
 local function with(request, name, value)
-    local body = {}
-    for key, item in next, request.json do
-        body[key] = item
-    end
-    body[name] = value
-    local copy = {}
-    for key, item in next, request do
-        copy[key] = item
-    end
-    copy.json = body
-    return copy
+    local other = copy(request)
+    other.json = copy(request.json)
+    other.json[name] = value
+    return other
+end
+
+--- The request, to be sent once.
+local function once(request)
+    local other = copy(request)
+    other.options = copy(request.options or {})
+    other.options.max_retries = 0
+    return other
 end
 
 --- Makes numbers of the vectors that came as base64.
 local function decode(answer)
-    local data = type(answer) == "table" and answer.data
-    if type(data) ~= "table" then
-        raise_decode("the server's answer has no list \"data\"")
-    end
-    for i, item in ipairs(data) do
+    for i, item in ipairs(answer.data) do
         local vector = type(item) == "table" and item.embedding
         if type(vector) == "string" then
             local floats = base64.floats(vector)
@@ -76,71 +83,92 @@ local function decode(answer)
     return answer
 end
 
+--- Sends one request as it is, and looks whether vectors are answered.
+local function exchange(client, request, deadline)
+    local answer = pipeline.send(client, request, deadline)
+    if type(answer) ~= "table" or type(answer.data) ~= "table" then
+        raise_decode("the server's answer has no list \"data\"")
+    end
+    return answer
+end
+
 --- Sends one request. Where the caller left the form of the vectors open, base64 is tried first.
-local function send(client, request)
+local function send(client, request, deadline)
     if request.json.encoding_format ~= nil then
-        return client:send(request)
+        return exchange(client, request, deadline)
     end
     local floats = with(request, "encoding_format", "float")
     if wants_floats[request.url] then
-        return client:send(floats)
+        return exchange(client, floats, deadline)
     end
-    local ok, answer = pcall(client.send, client, with(request, "encoding_format", "base64"))
+    local ok, answer = pcall(exchange, client, with(request, "encoding_format", "base64"), deadline)
     if ok then
         return decode(answer)
     elseif not (error.is(answer) and answer.kind == "http" and REFUSED[answer.http_status]) then
         _G.error(answer, 0)
     end
-    local other = client:send(floats) -- where the request itself is at fault, this says so
+    -- Where the request itself is at fault, the answer to this one says so. One that fails with 500 has
+    -- been repeated already.
+    local other = exchange(client, answer.http_status == 500 and once(floats) or floats, deadline)
     wants_floats[request.url] = true
     return other
 end
 
---- Puts a part's vectors in their places, and adds up what it used.
-local function merge(whole, part, offset, count)
-    if type(part) ~= "table" or type(part.data) ~= "table" or #part.data ~= count then
-        raise_decode("the server answered %s vectors to %d inputs",
-            type(part) == "table" and type(part.data) == "table" and #part.data or "no", count)
+--- Puts a part's vectors in their places behind those of the parts before it.
+local function place(vectors, part, offset, count)
+    if #part ~= count then
+        raise_decode("the server answered %d vectors to %d inputs", #part, count)
     end
-    for i, item in ipairs(part.data) do
+    for i, item in ipairs(part) do
         if type(item) ~= "table" then
             raise_decode("the server's answer has something else in place of a vector")
         end
         local index = math.type(item.index) == "integer" and item.index or i - 1
-        if index < 0 or index >= count or whole.data[offset + index + 1] then
+        if index < 0 or index >= count or vectors[offset + index + 1] then
             raise_decode("the server's answer has a vector with the index %s", tostring(item.index))
         end
         item.index = offset + index
-        whole.data[offset + index + 1] = item
-    end
-    for name, value in next, type(part.usage) == "table" and part.usage or {} do
-        if type(value) == "number" then
-            whole.usage[name] = (whole.usage[name] or 0) + value
-        end
+        vectors[offset + index + 1] = item
     end
 end
 
---- Sends a request for embeddings, in as many parts as its list of inputs needs.
+--- Sends a request for each part, and makes one answer of theirs.
+local function send_parts(client, request, parts, deadline)
+    local first = send(client, with(request, "input", parts[1]), deadline)
+    local answers = task.map(parts, function(part, i)
+        return i == 1 and first or send(client, with(request, "input", part), deadline)
+    end, { limit = AT_ONCE })
+    local whole, offset = { object = first.object, model = first.model, usage = {}, data = json.array {} }, 0
+    for i, answer in ipairs(answers) do
+        place(whole.data, answer.data, offset, #parts[i])
+        offset = offset + #parts[i]
+        for name, value in next, type(answer.usage) == "table" and answer.usage or {} do
+            if type(value) == "number" then
+                whole.usage[name] = (whole.usage[name] or 0) + value
+            end
+        end
+    end
+    return whole
+end
+
+--- Sends a request for embeddings, in as many parts as its list of inputs needs, all within the time
+--- of one call. The answer to a list has one vector for each input.
 ---@async
 ---@param client table
 ---@param request moonflow.Request `json` has the inputs
 ---@return table answer with all vectors in the order of the inputs
 function embeddings.send(client, request)
-    local parts = split(request.json.input)
-    if not parts then
-        return send(client, request)
+    local deadline, parts = pipeline.deadline(client, request), split(request.json.input)
+    if parts and #parts > 1 then
+        return send_parts(client, request, parts, deadline)
     end
-    local first = send(client, with(request, "input", parts[1]))
-    local answers = task.map(parts, function(part, i)
-        return i == 1 and first or send(client, with(request, "input", part))
-    end, { limit = AT_ONCE })
-    local whole, offset = { object = first.object, model = first.model, usage = {}, data = json.array {} }, 0
-    -- Filled from an empty list, so that a vector that comes twice shows.
-    for i, answer in ipairs(answers) do
-        merge(whole, answer, offset, #parts[i])
-        offset = offset + #parts[i]
+    local answer = send(client, request, deadline)
+    if parts then
+        local vectors = json.array {}
+        place(vectors, answer.data, 0, #parts[1])
+        answer.data = vectors
     end
-    return whole
+    return answer
 end
 
 return embeddings

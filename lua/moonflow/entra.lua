@@ -177,7 +177,7 @@ local function by_federated_token(values, resource)
     if not content then
         return nil, err
     end
-    local assertion = content:match("^%s*(.-)%s*$")
+    local assertion = text.trim(content)
     if assertion == "" then
         return nil, failure("config", "%s: the file is empty", values.AZURE_FEDERATED_TOKEN_FILE)
     end
@@ -257,7 +257,7 @@ local function ask_machine(address)
 end
 
 local function by_machine(values, resource)
-    local base = (values.AZURE_POD_IDENTITY_AUTHORITY_HOST or MACHINE):gsub("/+$", "")
+    local base = (values.AZURE_POD_IDENTITY_AUTHORITY_HOST or MACHINE):match("^(.*[^/])/*$") or ""
     local address, err = metadata_address("AZURE_POD_IDENTITY_AUTHORITY_HOST", base, "/metadata/identity/oauth2/token",
         "2018-02-01", values, resource)
     if not address then
@@ -411,15 +411,16 @@ end
 --- variables name can not be reached.
 ---@async
 ---@param resource string "https://cognitiveservices.azure.com"
+---@param seconds? number how long to wait for it, where it has to be fetched; kind "timeout" after that
 ---@return userdata secret the token itself, for any origin: bind it with auth.bearer(secret, origin)
 ---@return string source for error texts
 ---@return string key for tokens.forget(key, secret), where a server does not take the token
-function entra.token(resource)
+function entra.token(resource, seconds)
     local values = read_variables()
     local key = key_of(values, resource)
     local token = tokens.get(key, function()
         return fetch(values, resource)
-    end)
+    end, seconds, "the Entra ID token for " .. resource)
     return token.secret, token.source, key
 end
 

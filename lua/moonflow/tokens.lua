@@ -73,14 +73,17 @@ local function leave(flight, key)
     flight.task:cancel()
 end
 
-local function wait(flight, key)
+--- Waits for the end of a fetch, for so many seconds at the most where there is a number of them.
+local function wait(flight, key, seconds)
     flight.waiting = flight.waiting + 1
     local _ <close> = setmetatable({}, {
         __close = function()
             leave(flight, key)
         end,
     })
-    flight.task:wait()
+    if _task.join({ flight.task }, seconds and math.max(0, seconds)) then
+        flight.task:wait() -- raises where it was cancelled
+    end
 end
 
 local function raise_copy(failure)
@@ -96,13 +99,16 @@ end
 
 --- The token of a key: the kept one, or what `fetch` returns. Several tasks that ask at once share one
 --- fetch, which goes on as long as one of them waits; its failure is raised in each, and is not kept.
---- Where a token that is still good could not be renewed, it is used until its end.
+--- Where a token that is still good could not be renewed, it is used until its end. Raises kind
+--- "timeout" where the time is up; the fetch goes on for the others who wait.
 ---@async
 ---@param key string what the token is for: its source, whose it is, and its scope
 ---@param fetch fun(): table returns {secret =, expires_in = seconds} and what else the caller wants to
 --- find in the token again; or raises. Called in a task of its own
+---@param seconds? number how long to wait; without it, until the fetch ends
+---@param what? string for the message of a timeout: "a token of Entra ID"
 ---@return moonflow.Token token not to be changed
-function tokens.get(key, fetch)
+function tokens.get(key, fetch, seconds, what)
     local token = kept[key]
     if token and sys.monotonic() < token.renew_at then
         return token
@@ -113,13 +119,19 @@ function tokens.get(key, fetch)
         flights[key] = flight
         flight.task = _task.spawn(fly, flight, key, fetch)
     end
-    wait(flight, key)
+    wait(flight, key, seconds)
     if flight.token then
         return flight.token
     end
     token = kept[key]
     if token and sys.monotonic() < token.expires_at then
         return token
+    end
+    if not flight.over then
+        error.raise {
+            kind = "timeout",
+            message = ("%s did not come within %.3g s"):format(what or "a token", math.max(0, seconds)),
+        }
     end
     return raise_copy(flight.failure)
 end

@@ -14,9 +14,8 @@ static const char NOT_FOUND_HINT[] = "list_endpoints shows the endpoints that th
 static const char TARGET_HELP[] =
     "databricks, or databricks://PROFILE: Databricks Model Serving\n"
     "Methods: predict, predict_stream, list_endpoints, get_endpoint.\n"
-    "Credentials: the options host and token, DATABRICKS_HOST and DATABRICKS_TOKEN, or a profile "
-    "of\n"
-    "~/.databrickscfg with a personal access token.";
+    "Credentials, each pair as a whole: the options host and token, DATABRICKS_HOST and\n"
+    "DATABRICKS_TOKEN, or a profile of ~/.databrickscfg with a personal access token.";
 
 /* Pushes the URL of the workspace with the rest behind it; see request_extend_url. [-0, +1, e] */
 static void push_url(lua_State *L, const char *path, const struct request_name *name,
@@ -27,7 +26,8 @@ static void push_url(lua_State *L, const char *path, const struct request_name *
     request_extend_url(L, path, name, tail);
 }
 
-static int query(lua_State *L, const char *operation, bool stream) {
+static int query(lua_State *L, bool stream) {
+    const char *operation = stream ? "predict_stream" : "predict";
     lua_settop(L, REQUEST_ARGS);
     struct request_name name = request_endpoint(L, operation, "");
     push_url(L, "/serving-endpoints", &name, "/invocations");
@@ -35,11 +35,11 @@ static int query(lua_State *L, const char *operation, bool stream) {
 }
 
 static int m_predict(lua_State *L) {
-    return query(L, "predict", false);
+    return query(L, false);
 }
 
 static int m_predict_stream(lua_State *L) {
-    return query(L, "predict_stream", true);
+    return query(L, true);
 }
 
 static int m_get_endpoint(lua_State *L) {

@@ -67,7 +67,8 @@ static void resolve_endpoint(lua_State *L) {
     lua_pop(L, 1);
 }
 
-static int query(lua_State *L, const char *operation, bool stream) {
+static int query(lua_State *L, bool stream) {
+    const char *operation = stream ? "predict_stream" : "predict";
     lua_settop(L, REQUEST_ARGS);
     struct request_name name = request_endpoint(L, operation, NO_DEPLOYMENTS);
     push_url(L, "/endpoints", &name, "/invocations");
@@ -75,11 +76,11 @@ static int query(lua_State *L, const char *operation, bool stream) {
 }
 
 static int m_predict(lua_State *L) {
-    return query(L, "predict", false);
+    return query(L, false);
 }
 
 static int m_predict_stream(lua_State *L) {
-    return query(L, "predict_stream", true);
+    return query(L, true);
 }
 
 static int finish_get_endpoint(lua_State *L, int status, lua_KContext ctx) {

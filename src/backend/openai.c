@@ -176,12 +176,14 @@ static void complete_request(lua_State *L, int place) {
 /* Queries */
 
 /* Sets `model` among the inputs, unless they have one, and returns it; they keep it. It is the
- * endpoint, but Azure's deployment where one is named and the URL does not say so. [-0, +0, e] */
+ * endpoint, but Azure's deployment where one is named and the URL does not say so, or no endpoint
+ * is given. [-0, +0, e] */
 static struct request_name set_model(lua_State *L, int inputs, int place, const struct route *route,
                                      const char *operation) {
     int top = lua_gettop(L);
     bool in_url = strcmp(base_of(L, place, route), "base") != 0;
-    if (lua_getfield(L, inputs, "model") == LUA_TNIL && !in_url) {
+    if (lua_getfield(L, inputs, "model") == LUA_TNIL &&
+        !(in_url && has_field(L, REQUEST_ARGS, "endpoint"))) {
         lua_getfield(L, place, "model");
     }
     struct request_name model;
@@ -199,8 +201,9 @@ static struct request_name set_model(lua_State *L, int inputs, int place, const 
     return model;
 }
 
-/* Makes the request of the arguments and sends it by self:`sender`. */
-static int query(lua_State *L, const char *operation, const char *sender, bool stream) {
+/* Makes the request of the arguments and sends it. */
+static int query(lua_State *L, bool stream) {
+    const char *operation = stream ? "predict_stream" : "predict";
     lua_settop(L, REQUEST_ARGS);
     request_push_inputs(L, operation);
     int inputs = lua_gettop(L);
@@ -212,7 +215,7 @@ static int query(lua_State *L, const char *operation, const char *sender, bool s
         lua_setfield(L, inputs, "stream");
     }
     push_route_url(L, place, route, &model);
-    request_push(L, sender, "POST", HINTS);
+    request_push(L, stream ? "stream" : "send", "POST", HINTS);
     complete_request(L, place);
     request_set(L, "policy", "openai");
     lua_pushvalue(L, inputs);
@@ -225,11 +228,11 @@ static int query(lua_State *L, const char *operation, const char *sender, bool s
 }
 
 static int m_predict(lua_State *L) {
-    return query(L, "predict", "send", false);
+    return query(L, false);
 }
 
 static int m_predict_stream(lua_State *L) {
-    return query(L, "predict_stream", "stream", true);
+    return query(L, true);
 }
 
 /* Models */
@@ -270,7 +273,14 @@ static int m_get_endpoint(lua_State *L) {
 static int finish_list_endpoints(lua_State *L, int status, lua_KContext ctx) {
     (void)status;
     (void)ctx;
-    if (!lua_istable(L, -1) || lua_getfield(L, -1, "data") != LUA_TTABLE) {
+    if (!lua_istable(L, -1)) {
+        return request_raise_decode(L, "the server's answer has no list \"data\"");
+    }
+    int type = lua_getfield(L, -1, "data");
+    if (type == LUA_TLIGHTUSERDATA) { /* null: some servers have it where there are no models */
+        request_push_function(L, "moonflow.json", "array");
+        lua_call(L, 0, 1);
+    } else if (type != LUA_TTABLE) {
         return request_raise_decode(L, "the server's answer has no list \"data\"");
     }
     lua_Integer count = luaL_len(L, -1);

@@ -54,8 +54,6 @@ describe("the URL of Azure", function()
             RESOURCE .. "/openai/deployments/my%20d%2F%C3%A9%3F/chat/completions" .. QUERY },
         { "the version by its option", resource { OPENAI_API_VERSION = "other" },
             RESOURCE .. DEPLOYED, nil, { api_version = VERSION } },
-        { "a version that needs encoding", resource { OPENAI_API_VERSION = "a&b c" },
-            RESOURCE .. "/openai/deployments/m/chat/completions?api-version=a%26b+c" },
         { "a base with a path", resource { OPENAI_API_BASE = "https://gw.test/azure/" },
             "https://gw.test/azure" .. DEPLOYED },
         { "a base that ends in /openai", resource { OPENAI_API_BASE = RESOURCE .. "/openai/" }, RESOURCE .. DEPLOYED },
@@ -70,8 +68,9 @@ describe("the URL of Azure", function()
             "https://deployments.test" .. DEPLOYED },
         { "a path with \"deployments\" in a name", resource { OPENAI_API_BASE = "https://h.test/deployments-of-us" },
             "https://h.test/deployments-of-us" .. DEPLOYED },
-        { "API Management as target", resource(), "https://example.azure-api.net/PTU/deployments/m/chat/completions"
-            .. QUERY, "openai:https://example.azure-api.net/PTU/" },
+        { "API Management as target", resource { OPENAI_API_TYPE = false },
+            "https://example.azure-api.net/PTU/deployments/m/chat/completions" .. QUERY,
+            "openai:https://example.azure-api.net/PTU/", { api_type = "azure" } },
         { "API Management as base URL",
             resource { OPENAI_API_BASE = false, OPENAI_BASE_URL = "https://example.azure-api.net/PTU/" },
             "https://example.azure-api.net/PTU/deployments/m/chat/completions" .. QUERY },
@@ -89,6 +88,11 @@ describe("the URL of Azure", function()
             "openai:https://r.services.ai.azure.com", { api_version = VERSION } },
         { "a resource of Cognitive Services", V1, "https://R.CognitiveServices.azure.com" .. V1_CHAT,
             "openai:https://R.CognitiveServices.azure.com" },
+        { "a resource as target, whatever OPENAI_API_TYPE says", { OPENAI_API_KEY = KEY, OPENAI_API_TYPE = "openai" },
+            RESOURCE .. V1_CHAT, "openai:" .. RESOURCE },
+        { "a resource of the US government", V1, "https://r.openai.azure.us" .. V1_CHAT,
+            "openai:https://r.openai.azure.us" },
+        { "a resource in China", V1, "https://r.openai.azure.cn" .. V1_CHAT, "openai:https://r.openai.azure.cn" },
         { "AZURE_OPENAI_ENDPOINT alone", ENDPOINT_ALONE, RESOURCE .. V1_CHAT },
         { "AZURE_OPENAI_ENDPOINT with a version",
             { AZURE_OPENAI_ENDPOINT = RESOURCE .. "/", AZURE_OPENAI_API_KEY = KEY, OPENAI_API_VERSION = VERSION },
@@ -124,6 +128,10 @@ describe("the URL of Azure", function()
         { { OPENAI_API_KEY = KEY }, "openai:" .. RESOURCE .. "/openai/v1", { api_type = "openai" },
             RESOURCE .. "/openai/v1" },
         { { OPENAI_API_KEY = KEY }, "openai:https://r.openai.azure.com.test", nil, "https://r.openai.azure.com.test" },
+        { { OPENAI_API_KEY = KEY }, "openai:https://r.openai.azure.us.test", nil, "https://r.openai.azure.us.test" },
+        { { OPENAI_API_KEY = KEY }, "openai:https://r.notazure.us", nil, "https://r.notazure.us" },
+        { { OPENAI_API_KEY = KEY, OPENAI_API_TYPE = "azure" }, "openai:https://h.test/v1", nil, "https://h.test/v1" },
+        { { OPENAI_API_KEY = KEY, OPENAI_API_TYPE = "aws" }, "openai:https://h.test/v1", nil, "https://h.test/v1" },
     }
     for i, case in ipairs(OTHERS) do
         it("is one of OpenAI's form where nothing says Azure: " .. i, function()
@@ -132,6 +140,68 @@ describe("the URL of Azure", function()
             assert.equal(case[4] .. "/chat/completions", world.requests[1].url)
             assert.is_true(auth.is_secret(world.requests[1].headers.Authorization))
             assert.is_nil(world.requests[1].headers["api-key"])
+        end)
+    end
+
+    it("is said to be unused, once, where a key of OpenAI's speaks against it", function()
+        local notice = "moonflow: warning: AZURE_OPENAI_ENDPOINT is not used, because OPENAI_API_KEY is set: "
+            .. "requests go to OpenAI; OPENAI_API_TYPE=azure sends them to Azure"
+        --- environment, target, lines
+        local cases = {
+            { {}, nil, { notice } },
+            { { OPENAI_API_TYPE = "openai" }, nil, {} },
+            { { OPENAI_API_TYPE = "azure" }, nil, {} },
+            { { OPENAI_BASE_URL = "https://h.test/v1" }, nil, {} },
+            { {}, "openai:https://h.test/v1", {} },
+        }
+        for _, case in ipairs(cases) do
+            case[1].OPENAI_API_KEY, case[1].AZURE_OPENAI_ENDPOINT = KEY, RESOURCE
+            open(case[1], case[2])
+            client:predict { endpoint = "m", inputs = CHAT }
+            world.env.SOMETHING_ELSE = "x"
+            client:predict { endpoint = "m", inputs = CHAT }
+            assert.same(case[3], world.lines)
+            world:close()
+        end
+        open(resource())
+    end)
+
+    it("needs no endpoint where the deployment is named", function()
+        local url = RESOURCE .. "/openai/deployments/d/chat/completions" .. QUERY
+        --- environment, options, URL
+        local cases = {
+            { resource { OPENAI_DEPLOYMENT_NAME = "d" }, nil, url },
+            { resource(), { deployment = "d" }, url },
+            { resource { OPENAI_API_VERSION = false, OPENAI_DEPLOYMENT_NAME = "d" }, nil, RESOURCE .. V1_CHAT },
+        }
+        for _, case in ipairs(cases) do
+            open(case[1], nil, case[2])
+            client:predict { inputs = CHAT }
+            assert.equal(case[3], world.requests[1].url)
+            assert.equal("d", json.decode(world.requests[1].body).model)
+            world:close()
+        end
+        open(resource())
+        assert.equal("usage", failure("predict", { inputs = CHAT }).kind)
+    end)
+
+    for _, version in ipairs { "a&b c", "2024 10", "a/b", ("1"):rep(65), "a\nb" } do
+        it(("has no version %q"):format(version), function()
+            --- environment, options, what the message names
+            local cases = {
+                { resource { OPENAI_API_VERSION = version }, nil, "OPENAI_API_VERSION" },
+                { resource(), { api_version = version }, "the option api_version" },
+            }
+            for _, case in ipairs(cases) do
+                open(case[1], nil, case[2])
+                local err = failure("predict", { endpoint = "m", inputs = CHAT })
+                assert.equal("config", err.kind)
+                assert.matches(case[3] .. " is no version of Azure's API", err.message, 1, true)
+                assert.equal(0, #world.requests)
+                world:close()
+            end
+            open(resource { OPENAI_API_VERSION = ("1"):rep(64) })
+            client:predict { endpoint = "m", inputs = CHAT }
         end)
     end
 
@@ -303,6 +373,19 @@ describe("Azure's credentials", function()
             err.hint)
     end)
 
+    it("are read in no more time than their length", function()
+        local server <close> = raw.listen { raw.reply { json = {} } }
+        env.AZURE_OPENAI_API_KEY = "k" .. (" "):rep(100000) .. "\n."
+        local started = os.clock()
+        assert.equal("auth", probe.failure(ask, connect(server)).kind)
+        env.OPENAI_API_BASE = server.url .. ("/"):rep(60000) .. "x?"
+        local client = deployments.get_deploy_client "openai"
+        assert.equal("config", probe.failure(ask, client).kind)
+        env.OPENAI_API_BASE = server.url .. ("/"):rep(60000) .. "x"
+        assert.equal("auth", probe.failure(ask, client).kind)
+        assert.is_true(os.clock() - started < 2)
+    end)
+
     it("can not hold a line end, and are not shown", function()
         local server <close> = raw.listen { raw.reply { json = {} } }
         for _, name in ipairs { "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN" } do
@@ -350,6 +433,48 @@ describe("Azure's credentials", function()
             assert.equal(1, #requests)
             assert.equal(("/tenant-%d/oauth2/v2.0/token"):format(count), requests[1].target)
             assert.matches("scope=https%3A%2F%2Fcognitiveservices.azure.com%2F.default", requests[1].body, 1, true)
+        end)
+
+        it("are a token for the cloud that the host is in", function()
+            local asked = {}
+            local _ <close> = setmetatable({}, {
+                __close = function()
+                    package.loaded["moonflow.entra"] = nil
+                end,
+            })
+            package.loaded["moonflow.entra"] = {
+                token = function(name, seconds)
+                    asked[#asked + 1] = { name, seconds and seconds > 0 and seconds <= 7 }
+                    return auth.secret "entra-token", "somewhere", "key"
+                end,
+            }
+            local settings = require "moonflow.settings"
+            for _, domain in ipairs { "com", "us", "cn" } do
+                local client = deployments.get_deploy_client("openai:https://r.openai.azure." .. domain,
+                    { api_type = "azure_ad", total_timeout = 7 })
+                local credential = client._credential(client, "https://r.openai.azure." .. domain .. ":443", 7)
+                assert.is_false(credential.is_current(5))
+                assert.equal("https://r.openai.azure." .. domain .. ":443", settings.place(client).origin)
+            end
+            local wanted = {}
+            for i, domain in ipairs { "com", "us", "cn" } do
+                wanted[2 * i - 1] = { "https://cognitiveservices.azure." .. domain, true }
+                wanted[2 * i] = wanted[2 * i - 1]
+            end
+            assert.same(wanted, asked)
+        end)
+
+        it("are waited for no longer than the call may take", function()
+            local server <close> = raw.listen { raw.reply { json = {} } }
+            local giver <close> = authority { wait = 5 }
+            local client = connect(server, { total_timeout = 0.3 })
+            local seconds, err = probe.timed(probe.failure, ask, client)
+            assert.is_true(seconds < 2, seconds)
+            assert.equal("timeout", err.kind)
+            assert.equal(9, error_object.exit_code(err))
+            assert.matches("the Entra ID token for https://cognitiveservices.azure.com", err.message, 1, true)
+            assert.equal(1, #giver:requests())
+            assert.same({}, server:requests())
         end)
 
         it("are one token for twenty calls at once", function()

@@ -4,6 +4,7 @@ local chat = require "moonflow.chat"
 local deployments = require "moonflow.deployments"
 local env = require "moonflow.env"
 local raw = require "support.raw"
+local task = require "moonflow.task"
 
 local TOKEN = "dapi0123456789abcdef"
 local NAMES = { "DATABRICKS_HOST", "DATABRICKS_TOKEN", "DATABRICKS_CONFIG_FILE", "DATABRICKS_CONFIG_PROFILE", "HOME" }
@@ -129,6 +130,86 @@ describe("a Databricks client", function()
         assert.equal(2, #requests)
         assert.equal("config", err.kind)
         assert.matches("[play]", err.message, 1, true)
+    end)
+
+    it("takes no half of a pair, and no user name, as options", function()
+        for _, options in ipairs {
+            { host = "https://h.test" }, { token = TOKEN }, { username = "u", password = "some-password" },
+            { host = "https://h.test", token = TOKEN, profile = "p", username = "u", password = "x" },
+        } do
+            assert.equal("usage", failure(deployments.get_deploy_client, "databricks", options).kind)
+        end
+    end)
+
+    it("takes host and token from one source, and names it where one of them is missing", function()
+        local path = os.tmpname()
+        do
+            local file <close> = assert(io.open(path, "w"))
+            file:write("[work]\nhost = http://127.0.0.1:1\n[play]\ntoken = dapi-of-play\n")
+        end
+        env.DATABRICKS_CONFIG_FILE = path
+        local variables = "DATABRICKS_HOST and DATABRICKS_TOKEN"
+        --- environment, target, what is missing, where
+        local cases = {
+            { { DATABRICKS_HOST = "http://127.0.0.1:1" }, "databricks", "token", variables },
+            { { DATABRICKS_TOKEN = TOKEN }, "databricks", "host", variables },
+            { { DATABRICKS_TOKEN = TOKEN }, "databricks://work", "token", "profile work of " .. path },
+            { { DATABRICKS_HOST = "http://127.0.0.1:1" }, "databricks://play", "host", "profile play of " .. path },
+            { { DATABRICKS_CONFIG_PROFILE = "work" }, "databricks", "token", "profile work of " .. path },
+        }
+        for _, case in ipairs(cases) do
+            for name, value in pairs(case[1]) do
+                env[name] = value
+            end
+            local err = failure(function()
+                deployments.get_deploy_client(case[2], { max_retries = 0 }):list_endpoints()
+            end)
+            assert.equal("auth", err.kind)
+            assert.matches(("no Databricks %s found in %s"):format(case[3], case[4]), err.message, 1, true)
+            assert.equal("set both in " .. case[4], err.hint)
+            for name in pairs(case[1]) do
+                env[name] = nil
+            end
+        end
+        os.remove(path)
+    end)
+
+    it("sends no token to another workspace than the one that it came with", function()
+        local page = { endpoints = { { name = "a" } }, next_page_token = "t" }
+        local server <close> = raw.listen { raw.reply { json = page, wait = 0.3 } }
+        local other <close> = raw.listen { raw.reply { json = {} } }
+        local client = client_of(server)
+        local err = failure(client.send, client, { method = "GET", url = other.url .. "/x" })
+        assert.equal("config", err.kind)
+        assert.same({}, other:requests())
+
+        local listing = task.spawn(failure, client.list_endpoints, client)
+        task.sleep(0.1)
+        env.DATABRICKS_HOST, env.DATABRICKS_TOKEN = other.url, "dapi-of-the-other"
+        err = listing:wait()
+        assert.equal("config", err.kind)
+        assert.matches("is not sent to " .. server.url, err.message, 1, true)
+        assert.equal(1, #server:requests())
+        assert.equal("Bearer " .. TOKEN, server:requests()[1].header "Authorization")
+        assert.same({}, other:requests())
+    end)
+
+    it("reads a host in no more time than its length", function()
+        env.DATABRICKS_HOST, env.DATABRICKS_TOKEN = "https://h" .. (" "):rep(100000) .. "x", TOKEN
+        local started = os.clock()
+        local client = deployments.get_deploy_client "databricks"
+        assert.equal("config", failure(client.list_endpoints, client).kind)
+        assert.is_true(os.clock() - started < 2)
+    end)
+
+    it("takes port 443 of http for no default", function()
+        local place = require("moonflow.settings").place
+        for host, base in pairs {
+            ["h.test"] = "https://h.test", ["https://h.test:443/"] = "https://h.test",
+            ["http://h.test:443"] = "http://h.test:443", ["https://h.test:8443"] = "https://h.test:8443",
+        } do
+            assert.equal(base, place(deployments.get_deploy_client("databricks", { host = host, token = TOKEN })).base)
+        end
     end)
 
     it("says what it looked at where there is no credential", function()

@@ -157,6 +157,20 @@ describe("embeddings", function()
             end)
         end
 
+        it("are asked for once where the server fails with 500", function()
+            open { { status = 500 } }
+            assert.equal(500, failure("x").http_status)
+            assert.same({ "base64", "base64", "base64", "float" }, formats())
+            world:close()
+            open { { status = 500 } }
+            local options = { max_retries = 1, headers = { ["x-a"] = "b" } }
+            local args = { endpoint = "m", inputs = { input = "x" }, options = options }
+            assert.is_false(pcall(client.predict, client, args))
+            assert.same({ "base64", "base64", "float" }, formats())
+            assert.equal("b", world.requests[3].headers["x-a"])
+            assert.equal(1, options.max_retries)
+        end)
+
         it("are remembered for its URL alone", function()
             open({ { status = 400 }, answer(VECTOR), answer(packed(VECTOR)), answer(VECTOR) })
             embed "x"
@@ -329,12 +343,102 @@ describe("embeddings", function()
         end)
     end
 
-    it("are as the server sent them where it is one request", function()
-        open { { json = {
-            data = { { index = 1, embedding = packed { 1 } }, { embedding = packed { 2 } } }, extra = true,
-        } } }
-        assert.same({ data = { { index = 1, embedding = { 1 } }, { embedding = { 2 } } }, extra = true },
-            embed { "a", "b" })
+    for _, format in ipairs { "float", "base64" } do
+        it("are nothing else in the caller's form either: " .. format, function()
+            for _, body in ipairs { "{}", "5", '{"data":null}', '{"data":"x"}' } do
+                for _, input in ipairs { "x", { "x" }, texts(1, 2050) } do
+                    open { { body = body } }
+                    local err = failure(input, { encoding_format = format })
+                    assert.equal("decode", err.kind)
+                    assert.matches("no list \"data\"", err.message, 1, true)
+                    world:close()
+                end
+            end
+            open(serve)
+        end)
+    end
+
+    describe("of a few inputs", function()
+        it("are in the order of the inputs, beside all other fields", function()
+            open { { json = {
+                data = { { index = 1, embedding = packed { 1 } }, { index = 0, embedding = packed { 2 } } },
+                extra = true,
+            } } }
+            assert.same({ data = { { index = 0, embedding = { 2 } }, { index = 1, embedding = { 1 } } }, extra = true },
+                embed { "a", "b" })
+        end)
+
+        it("are in the order of the answer where they have no index", function()
+            open { { json = { data = { { embedding = { 1 } }, { embedding = { 2 } } } } } }
+            assert.same({ { index = 0, embedding = { 1 } }, { index = 1, embedding = { 2 } } }, embed { "a", "b" }.data)
+        end)
+
+        local function item(index)
+            return { index = index, embedding = VECTOR }
+        end
+        for words, data in pairs {
+            ["answered 1 vectors to 2 inputs"] = { item(0) },
+            ["answered 3 vectors to 2 inputs"] = { item(0), item(1), item(2) },
+            ["a vector with the index 1"] = { item(1), item(1) },
+            ["a vector with the index 2"] = { item(0), item(2) },
+            ["something else in place of a vector"] = { 5, 5 },
+        } do
+            it("are not what is answered: " .. words, function()
+                for _, format in ipairs { "float", false } do
+                    open { { json = { data = data } } }
+                    local err = failure({ "a", "b" }, { encoding_format = format or nil })
+                    assert.equal("decode", err.kind)
+                    assert.matches(words, err.message, 1, true)
+                    world:close()
+                end
+                open(serve)
+            end)
+        end
+    end)
+
+    it("are as the server sent them where there is one input", function()
+        local data = { { index = 7, embedding = packed { 1 } }, { index = 7, embedding = packed { 2 } } }
+        for _, input in ipairs { "a", { 1, 2, 3 } } do
+            open { { json = { data = data, extra = true } } }
+            assert.same({ data = { { index = 7, embedding = { 1 } }, { index = 7, embedding = { 2 } } }, extra = true },
+                embed(input))
+            world:close()
+        end
+        open(serve)
+    end)
+
+    describe("have one time for the whole call", function()
+        --- The time that each request had left.
+        local function left()
+            local list = {}
+            for i, request in ipairs(world.requests) do
+                list[i] = request.total_timeout
+            end
+            return list
+        end
+
+        it("with the numbers in place of base64", function()
+            open({ { status = 400, takes = 7 }, answer(VECTOR) }, { total_timeout = 10 })
+            embed "x"
+            assert.same({ 10, 3 }, left())
+        end)
+
+        it("with all parts", function()
+            local function slow(request)
+                local reply = serve(request)
+                reply.takes = 4
+                return reply
+            end
+            open({ slow }, { total_timeout = 10 })
+            embed(texts(1, 5000))
+            assert.same({ 10, 6, 2 }, left())
+        end)
+
+        it("of the call's own options", function()
+            open({ { status = 400, takes = 1 }, answer(VECTOR) }, { total_timeout = 10 })
+            client:predict { endpoint = "m", inputs = { input = "x" }, options = { total_timeout = 3 } }
+            assert.same({ 3, 2 }, left())
+        end)
     end)
 end)
 

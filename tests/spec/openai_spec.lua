@@ -140,7 +140,8 @@ describe("moonflow.backend.openai", function()
         }
         for _, row in ipairs(ROUTES) do
             it("follows from " .. row[1], function()
-                open { json = { data = {} } }
+                local count = type(row[2].input) == "table" and #row[2].input or 0
+                open { json = { data = json.array(count == 1 and { {} } or { {}, {} }) } }
                 client:predict { endpoint = "m", inputs = row[2], task = row[4] }
                 assert.equal("https://api.openai.com/v1" .. row[3], world.requests[1].url)
             end)
@@ -212,12 +213,21 @@ describe("moonflow.backend.openai", function()
         local TARGETS = {
             { "openai:localhost:8000", "names no base URL", "openai:http://localhost:8000" },
             { "openai://localhost:8000/v1", "names no base URL", "openai:http://localhost:8000/v1" },
-            { "openai:gpt-4o", "names no base URL", "openai:http://gpt-4o" },
+            { "openai:gpt-4o", "the target names no base URL", "openai:http://HOST:PORT/v1" },
+            { "openai:a b.c", "names no base URL", "openai:http://HOST:PORT/v1" },
+            { "openai:ftp://h:0/v1", "names no base URL", "openai:http://HOST:PORT/v1" },
+            { "openai: localhost:8000 ", "names no base URL", "openai:http://localhost:8000" },
             { "openai:ftp://h/v1", "names no base URL", "openai:http://h/v1" },
             { "openai:ftp://user:hunter2-secret@h/v1", "names no base URL", "openai:http://h/v1" },
             { "openai:https://h/v1?api-version=1", "a base URL has no query" },
             { "openai:https://user:hunter2-secret@h/v1", "holds a user name or a password" },
             { "openai:user:hunter2-secret@h/v1", "names no base URL", "openai:http://h/v1" },
+            { "openai:joe:hunter2@h/v1", '"openai:h/v1" names no base URL', "openai:http://h/v1" },
+            { "openai:joe:1/hunter2@h/v1", "names no base URL", "openai:http://h/v1" },
+            { "openai://joe:hunter2@h/v1", "names no base URL", "openai:http://h/v1" },
+            { "openai:https://joe:p/hunter2@h/v1", "port" },
+            { "openai:hunter2-key", "the target names no base URL" },
+            { "openai://hunter2-key", "the target names no base URL" },
             { "openai:https://", "no host" },
             { "openai:https://a b/v1", "a space" },
             { "openai:https://h:0/v1", "port" },
@@ -229,9 +239,15 @@ describe("moonflow.backend.openai", function()
                 assert.equal("config", err.kind)
                 assert.matches(case[2], err.message, 1, true)
                 assert.equal(case[3] or err.hint, err.hint)
-                assert.is_nil((tostring(err) .. err.target):find("hunter2", 1, true))
+                assert.is_nil((tostring(err) .. err.target .. (err.hint or "")):find("hunter2", 1, true))
             end)
         end
+
+        it("may have spaces around it", function()
+            open(OK, "openai: http://localhost:1/v1 ")
+            ask()
+            assert.equal("http://localhost:1/v1/chat/completions", world.requests[1].url)
+        end)
 
         for _, value in ipairs { "localhost:1", "ftp://h", "https://h/v1?x=1", "https://u:hunter2-secret@h/v1", "x" } do
             for _, name in ipairs { "OPENAI_API_BASE", "OPENAI_BASE_URL" } do
@@ -313,6 +329,50 @@ describe("moonflow.backend.openai", function()
             assert.equal(0, #world.requests)
         end)
 
+        for _, name in ipairs { "OPENAI_API_KEY", "AZURE_OPENAI_API_KEY", "AZURE_OPENAI_AD_TOKEN" } do
+            it(("is in no message where it was put elsewhere too: %s"):format(name), function()
+                for _, where in ipairs { "OPENAI_API_TYPE", "OPENAI_TIMEOUT", "OPENAI_MAX_RETRIES" } do
+                    open(OK, nil, nil, { OPENAI_API_KEY = "x", [name] = KEY, [where] = KEY })
+                    local err = ask_in_vain()
+                    assert.equal("config", err.kind)
+                    assert.matches(where, err.message, 1, true)
+                    assert.is_nil(tostring(err):find(KEY, 1, true))
+                    world:close()
+                end
+                open(OK, nil, nil, { [name] = KEY })
+                local err = raised(world.deployments.get_deploy_client, "openai:" .. KEY .. ".x:1")
+                assert.is_nil((tostring(err) .. err.target):find(KEY, 1, true))
+            end)
+        end
+
+        it("is not shown as a type of API", function()
+            open(OK, nil, nil, { OPENAI_API_TYPE = "hunter2-key" })
+            local err = ask_in_vain()
+            assert.matches("OPENAI_API_TYPE must be openai, azure or azure_ad, got something else", err.message, 1,
+                true)
+            err = raised(world.deployments.get_deploy_client, "openai", { api_type = "hunter2-key" })
+            assert.is_nil(tostring(err):find("hunter2", 1, true))
+        end)
+
+        --- options, environment, what the message names
+        local BROKEN = {
+            { { organization = "a\r\nX: y" }, {}, "the option organization" },
+            { { project = "a\nb" }, {}, "the option project" },
+            { {}, { OPENAI_ORG_ID = "a\0b" }, "OPENAI_ORG_ID" },
+            { {}, { OPENAI_ORGANIZATION = "a\nb" }, "OPENAI_ORGANIZATION" },
+            { {}, { OPENAI_PROJECT_ID = "a\127" }, "OPENAI_PROJECT_ID" },
+        }
+        for _, case in ipairs(BROKEN) do
+            it("is not accompanied by what holds a control byte: " .. case[3], function()
+                case[2].OPENAI_API_KEY = KEY
+                open(OK, nil, case[1], case[2])
+                local err = ask_in_vain()
+                assert.equal("config", err.kind)
+                assert.matches(case[3] .. " holds a control byte", err.message, 1, true)
+                assert.equal(0, #world.requests)
+            end)
+        end
+
         it("is accompanied by organization and project", function()
             local cases = {
                 { {}, { OPENAI_ORG_ID = "org-1", OPENAI_PROJECT_ID = "proj-1" }, "org-1", "proj-1" },
@@ -366,8 +426,12 @@ describe("moonflow.backend.openai", function()
         end)
 
         it("are an empty list where there are none", function()
-            open { body = '{"object": "list", "data": []}' }
-            assert.equal("[]", json.encode(client:list_endpoints()))
+            for _, data in ipairs { "[]", "null" } do
+                open { body = ('{"object": "list", "data": %s}'):format(data) }
+                assert.equal("[]", json.encode(client:list_endpoints()))
+                world:close()
+            end
+            open(OK)
         end)
 
         local NAMES = {
@@ -469,6 +533,26 @@ describe("moonflow.backend.openai over the wire", function()
             ["Content-Length"] = length,
             Authorization = "Bearer " .. KEY, ["OpenAI-Organization"] = "org-1", ["OpenAI-Project"] = "proj-1",
         }, headers)
+    end)
+
+    it("sends the key to the base URL's server and to no other", function()
+        local server <close> = raw.listen { raw.reply { json = {} } }
+        local other <close> = raw.listen { raw.reply { json = {} } }
+        for _, options in ipairs {
+            { api_key = KEY }, { token = KEY }, { username = "u", password = "some-password" },
+            { api_key = KEY, api_type = "azure", api_version = "2024-10-21" },
+        } do
+            local client = connect(server, options)
+            local err = probe.failure(client.send, client, { method = "GET", url = other.url .. "/v1/models" })
+            assert.equal("config", err.kind)
+            assert.matches("is not sent to " .. other.url, err.message, 1, true)
+        end
+        env.OPENAI_API_KEY = KEY
+        local client = connect(server)
+        ask(client)
+        assert.equal("config", probe.failure(client.send, client, { method = "GET", url = other.url }).kind)
+        assert.equal(1, #server:requests())
+        assert.same({}, other:requests())
     end)
 
     it("sends the key that goes first", function()

@@ -185,6 +185,44 @@ describe("moonflow.tokens", function()
         assert.equal("refused", failure("k", failing()).message)
     end)
 
+    describe("with a limit of time", function()
+        it("raises a timeout that names what did not come, and ends the fetch", function()
+            local closed = false
+            local function fetch()
+                local _ <close> = setmetatable({}, { __close = function() closed = true end })
+                task.sleep(30)
+            end
+            for _, seconds in ipairs { 0.05, 0, -1 } do
+                local err = failure("k", fetch, seconds, "the token for tests")
+                assert.equal("timeout", err.kind)
+                assert.equal(("the token for tests did not come within %s s"):format(seconds == 0.05 and "0.05" or "0"),
+                    err.message)
+            end
+            assert.is_true(closed)
+            assert.equal(1, number("k", fetching(100)))
+        end)
+
+        it("leaves the fetch to the others who wait", function()
+            local fetch = fetching(100, 0.2)
+            local other = task.spawn(tokens.get, "k", fetch, 10)
+            task.sleep(0.01)
+            assert.equal("timeout", failure("k", fetch, 0.02).kind)
+            assert.equal("waiting", other:status())
+            assert.equal(1, other:wait().number)
+            assert.equal(1, fetches)
+        end)
+
+        it("gives a kept token at once, and one that is still good after the time", function()
+            local fetch = fetching(3600)
+            assert.equal(1, tokens.get("k", fetch, 10).number)
+            assert.equal(1, tokens.get("k", fetch, 0).number)
+            world.now = world.now + 3599
+            assert.equal(1, tokens.get("k", fetching(3600, 30), 0.02).number)
+            world.now = world.now + 1
+            assert.equal("timeout", failure("k", fetching(3600, 30), 0.02).kind)
+        end)
+    end)
+
     it("refuses a fetch that returns no token", function()
         local secret = auth.secret "some-token"
         for _, result in ipairs {
