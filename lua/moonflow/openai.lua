@@ -319,7 +319,7 @@ local function find_key(options, origin)
     return error.raise {
         kind = "auth",
         message = ("OPENAI_API_KEY environment variable %s\n%s needs a key; the options api_key and token were not "
-            .. "given either"):format(env.OPENAI_API_KEY and "is empty" or "not set", origin),
+            .. "given either"):format(env.OPENAI_API_KEY and "is empty" or "not set", (origin:gsub(":443$", ""))),
         hint = "export OPENAI_API_KEY=...\nin a script: require(\"moonflow.env\").OPENAI_API_KEY = \"...\"",
     }
 end
