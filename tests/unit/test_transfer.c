@@ -2,54 +2,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
-#include "net/transfer.h"
-#include "net/transport.h"
-#include "script_server.h"
-
-#define SECOND INT64_C(1000000000)
-
-/* This side */
-
-static struct transport *transport;
-
-static struct transfer_fields no_fields;
-
-static struct transfer_request get(const char *url) {
-    return (struct transfer_request){
-        .fields = &no_fields,
-        .method = "GET",
-        .url = url,
-        .max_body = 1 << 20,
-        .connect_timeout = 5 * SECOND,
-        .first_byte_timeout = 5 * SECOND,
-        .idle_timeout = 5 * SECOND,
-        .total_timeout = TRANSPORT_NEVER,
-    };
-}
-
-static bool same_text(const char *a, const char *b) {
-    return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
-}
+#include "transfers.h"
 
 static void count_done(void *ctx) {
     ++*(int *)ctx;
-}
-
-static int64_t now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return time.tv_sec * SECOND + time.tv_nsec;
-}
-
-static void turn(void) {
-    int64_t left = transport_deadline(transport) - now();
-    int64_t ms = left / 1000000 + 1;
-    transport_wait(transport, NULL, 0, ms < 0 ? 0 : ms < 1000 ? (int)ms : 1000);
-    transport_dispatch(transport);
 }
 
 /* Runs one request to its end; the caller closes *x. */
@@ -67,12 +26,6 @@ static void run(struct transfer *x, const struct transfer_request *request) {
     CHECK(done == 1);
     CHECK(x->state == TRANSFER_DONE);
     CHECK(transport_deadline(transport) == TRANSPORT_NEVER);
-}
-
-static const char *url_of(const struct server *s, const char *path) {
-    static char url[256];
-    snprintf(url, sizeof url, "http://127.0.0.1:%d%s", s->port, path);
-    return url;
 }
 
 static bool body_is(const struct transfer *x, const char *text) {
@@ -229,8 +182,6 @@ static void test_refused_requests(void) {
 }
 
 /* Answers */
-
-#define HEAD "HTTP/1.1 200 OK\r\n"
 
 static void test_answers(void) {
     static const struct {
@@ -495,147 +446,6 @@ static void test_unreadable_ca(void) {
     free(s);
 }
 
-/* Answers that are taken piece by piece */
-
-enum {
-    WINDOW = 64 * 1024,
-    PIECE = 16 * 1024, /* bytes that libcurl hands over at once */
-    ANSWER = 1 << 20,
-};
-
-struct taker {
-    int done;
-    int arrivals;
-    size_t taken;
-    bool in_order;
-};
-
-static void taker_done(void *ctx) {
-    ((struct taker *)ctx)->done++;
-}
-
-static void taker_arrived(void *ctx) {
-    ((struct taker *)ctx)->arrivals++;
-}
-
-static char byte_at(size_t position) {
-    return (char)('a' + position % 23);
-}
-
-static struct server *serve_pieces(void) {
-    size_t head = strlen(HEAD "\r\n");
-    char *answer = malloc(head + ANSWER);
-    memcpy(answer, HEAD "\r\n", head);
-    for (size_t i = 0; i < ANSWER; i++) {
-        answer[head + i] = byte_at(i);
-    }
-    struct server *s = start_server(answer, head + ANSWER, CLOSES);
-    pthread_create(&s->thread, NULL, run_server, s);
-    return s;
-}
-
-static void stop_pieces(struct server *s) {
-    char *answer = (char *)s->answer;
-    stop_server(s);
-    free(answer);
-}
-
-/* Starts a request for the pieces; `max_body` is none of its limits. */
-static void start_taking(struct transfer *x, const struct server *s, struct taker *taker,
-                         int64_t idle_timeout, int64_t total_timeout) {
-    struct transfer_request request = get(url_of(s, "/"));
-    struct error err;
-    request.window = WINDOW;
-    request.arrived = taker_arrived;
-    request.max_body = 1;
-    request.idle_timeout = idle_timeout;
-    request.total_timeout = total_timeout;
-    *taker = (struct taker){.in_order = true};
-    transfer_init(x);
-    CHECK(transfer_start(x, transport, &request, taker_done, taker, &err));
-}
-
-static void take_body(struct transfer *x, struct taker *taker) {
-    for (size_t i = 0; i < x->body.len; i++) {
-        taker->in_order = taker->in_order && x->body.data[i] == byte_at(taker->taken + i);
-    }
-    taker->taken += x->body.len;
-    buf_clear(&x->body);
-    transfer_taken(x);
-}
-
-static void turn_for(int64_t duration) {
-    for (int64_t end = now() + duration; now() < end;) {
-        transport_wait(transport, NULL, 0, 10);
-        transport_dispatch(transport);
-    }
-}
-
-static void fill_window(const struct transfer *x) {
-    while (x->state == TRANSFER_ACTIVE && !x->paused) {
-        turn();
-    }
-}
-
-/* Nobody takes anything: the body stays within its window, and no timer counts that as silence.
- * Then all of it comes. */
-static void test_window(void) {
-    struct server *s = serve_pieces();
-    struct transfer x;
-    struct taker taker;
-    start_taking(&x, s, &taker, SECOND / 5, TRANSPORT_NEVER);
-    fill_window(&x);
-    turn_for(SECOND / 2);
-    CHECK(x.state == TRANSFER_ACTIVE && x.head_complete && x.status == 200);
-    CHECK(taker.arrivals > 1);
-    CHECK(x.body.len >= WINDOW && x.body.len <= WINDOW + PIECE);
-    while (taker.done == 0) {
-        CHECK(x.body.len <= WINDOW + PIECE);
-        take_body(&x, &taker);
-        if (x.body.len == 0) {
-            turn();
-        }
-    }
-    take_body(&x, &taker);
-    CHECK(taker.done == 1 && !x.failed && x.body.len == 0);
-    CHECK(taker.taken == ANSWER && taker.in_order);
-    transfer_taken(&x);
-    transfer_close(&x);
-    stop_pieces(s);
-}
-
-/* What was held back is told of: at once, or in the next turn where libcurl puts that off. */
-static void test_held_back(void) {
-    struct server *s = serve_pieces();
-    struct transfer x;
-    struct taker taker;
-    start_taking(&x, s, &taker, 5 * SECOND, TRANSPORT_NEVER);
-    fill_window(&x);
-    int before = taker.arrivals;
-    take_body(&x, &taker);
-    if (x.body.len == 0) {
-        turn();
-    }
-    CHECK(x.body.len > 0 && taker.arrivals > before && taker.done == 0);
-    transfer_close(&x);
-    CHECK(x.total_time > 0 && x.total_time < 5 * SECOND);
-    stop_pieces(s);
-}
-
-static void test_total_timer_of_window(void) {
-    struct server *s = serve_pieces();
-    struct transfer x;
-    struct taker taker;
-    start_taking(&x, s, &taker, 5 * SECOND, SECOND / 5);
-    while (taker.done == 0) {
-        turn();
-    }
-    CHECK(x.failed && same_text(x.error.phase, "total"));
-    transfer_taken(&x);
-    transfer_close(&x);
-    stop_pieces(s);
-}
-
 /* The end */
 
 static void test_cancel(void) {
@@ -749,9 +559,6 @@ int main(void) {
     test_connect_timer();
     test_handshake_timer();
     test_unreadable_ca();
-    test_window();
-    test_held_back();
-    test_total_timer_of_window();
     test_cancel();
     test_cancel_while_resolving();
     test_transport_goes_first();
