@@ -217,13 +217,6 @@ local function renews(call, failure)
     return true
 end
 
---- When a call that begins now has to be over.
-local function deadline_of(own, client, request, policy)
-    local options = request.options or NONE
-    local timeout = attempt_timeout(own, options, client.config, request, policy)
-    return sys.monotonic() + total_timeout(own, options, client.config, policy, timeout)
-end
-
 --- Where a request goes, and the transport's profile for it. Waits where the credential has to be
 -- fetched.
 local function find_profile(own, client, request, deadline)
@@ -238,34 +231,35 @@ local function send_until(client, request, way, deadline)
     local options, client_options = request.options or NONE, client.config
     local timeout = attempt_timeout(own, options, client_options, request, policy)
     local connect_timeout = options.connect_timeout or client_options.connect_timeout
-    local call = {
-        policy = policy,
-        own = own,
-        request = request,
-        max_retries = max_retries_of(own, options, client_options, request),
-        started = sys.monotonic(),
-        deadline = deadline or deadline_of(own, client, request, policy),
-        attempts = 0,
-    }
+    local max_retries = max_retries_of(own, options, client_options, request)
     local address, body = full_url(request), encode_body(request)
-    local origin, profile = find_profile(own, client, request, call.deadline)
+    local started = sys.monotonic()
+    deadline = deadline or started + total_timeout(own, options, client_options, policy, timeout)
+    local origin, profile = find_profile(own, client, request, deadline)
+    local attempts = 0
+    local call -- made when something has gone wrong
     while true do
         local response, failure = way.perform(profile, request.method, address, body, timeout,
-            math.max(0.001, call.deadline - sys.monotonic()), connect_timeout)
-        call.origin, call.attempts = origin, call.attempts + 1
+            math.max(0.001, deadline - sys.monotonic()), connect_timeout)
+        attempts = attempts + 1
         if response then
-            if response.status == 404 and call.attempts > 1 and policy.gone_is_done then
+            if response.status == 404 and call and policy.gone_is_done then
                 return true
             end
-            response.attempts = call.attempts
+            response.attempts = attempts
             local value
             value, failure = take_answer(client, request, way, origin, response)
             if not failure then
                 return value
             end
         end
+        call = call or {
+            request = request, policy = policy, own = own, max_retries = max_retries, started = started,
+            deadline = deadline,
+        }
+        call.origin, call.attempts = origin, attempts
         if renews(call, failure) then
-            origin, profile = find_profile(own, client, request, call.deadline)
+            origin, profile = find_profile(own, client, request, deadline)
         elseif not retry.again(call, failure, response and response.headers) then
             give_up(call, failure, client)
         end
@@ -290,7 +284,9 @@ end
 ---@param request moonflow.Request
 ---@return number seconds
 function pipeline.deadline(client, request)
-    return deadline_of(settings.of(client), client, request, policy_of(request))
+    local own, policy, options = settings.of(client), policy_of(request), request.options or NONE
+    local timeout = attempt_timeout(own, options, client.config, request, policy)
+    return sys.monotonic() + total_timeout(own, options, client.config, policy, timeout)
 end
 
 --- Sends a request that a stream of server-sent events answers. Returns when its first event is
