@@ -1,11 +1,11 @@
 --- What the chunks of a stream add up to, server by server.
 local chat = require "moonflow.chat"
 local error_object = require "moonflow.error"
+local answers = require "support.answers"
 local json = require "moonflow.json"
 
-local function decode(text)
-    return assert(json.decode(text))
-end
+local assert_json, canonical = answers.assert_json, answers.canonical
+local collector, decode = answers.collector, answers.decode
 
 --- A chunk with one choice, out of what is in its delta.
 local function delta(inside, finish_reason)
@@ -16,24 +16,6 @@ end
 --- A chunk with one choice, out of what is in it.
 local function choice(inside)
     return ('{"choices":[{%s}]}'):format(inside)
-end
-
---- A collector that has the chunks of these texts.
-local function collector(texts)
-    local new = chat.collector()
-    for _, text in ipairs(texts) do
-        new:add(decode(text))
-    end
-    return new
-end
-
---- Arrays and objects, null and nothing differ in this.
-local function canonical(value)
-    return assert(json.encode(value, { sort = true }))
-end
-
-local function assert_json(expected, value, about)
-    assert.equal(canonical(decode(expected)), canonical(value), about)
 end
 
 local function usage_error(fn)

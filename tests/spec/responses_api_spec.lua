@@ -1,28 +1,9 @@
 --- What the events of OpenAI's Responses API add up to.
 local chat = require "moonflow.chat"
-local json = require "moonflow.json"
+local answers = require "support.answers"
 
-local function decode(text)
-    return assert(json.decode(text))
-end
-
---- A collector that has the chunks of these texts.
-local function collector(texts)
-    local new = chat.collector()
-    for _, text in ipairs(texts) do
-        new:add(decode(text))
-    end
-    return new
-end
-
---- Arrays and objects, null and nothing differ in this.
-local function canonical(value)
-    return assert(json.encode(value, { sort = true }))
-end
-
-local function assert_json(expected, value, about)
-    assert.equal(canonical(decode(expected)), canonical(value), about)
-end
+local assert_json, canonical = answers.assert_json, answers.canonical
+local collector, decode = answers.collector, answers.decode
 
 describe("the Responses API", function()
     local BEGUN = '{"type":"response.%s","response":{"id":"r1","object":"response","status":"in_progress","output":[]}}'

@@ -10,6 +10,7 @@ local streams = require "support.streams"
 
 local delta, event = streams.delta, streams.event
 local HEAD, DONE = streams.HEAD, streams.DONE
+local played, served = streams.played, streams.served
 
 local lines
 
@@ -22,18 +23,6 @@ after_each(function()
     lines:close()
     env.OPENAI_API_KEY = nil
 end)
-
---- The chunks, the error and the stream of an answer; fields as of raw.reply.
-local function served(reply, backend)
-    reply.headers = reply.headers or streams.HEADERS
-    local server <close> = raw.listen { raw.reply(reply) }
-    return streams.read(streams.client(server, backend))
-end
-
---- The same for the text of a stream.
-local function played(body)
-    return served { body = body, framing = "close" }
-end
 
 describe("an error inside a stream", function()
     local UNAVAILABLE = { kind = "http", http_status = 503, error_code = "TEMPORARILY_UNAVAILABLE" }

@@ -11,6 +11,7 @@ local task = require "moonflow.task"
 
 local delta, event, script = streams.delta, streams.event, streams.script
 local HEAD, DONE = streams.HEAD, streams.DONE
+local played, served = streams.played, streams.served
 
 local lines
 
@@ -23,18 +24,6 @@ after_each(function()
     lines:close()
     env.OPENAI_API_KEY = nil
 end)
-
---- The chunks, the error and the stream of an answer; fields as of raw.reply.
-local function served(reply, backend)
-    reply.headers = reply.headers or streams.HEADERS
-    local server <close> = raw.listen { raw.reply(reply) }
-    return streams.read(streams.client(server, backend))
-end
-
---- The same for the text of a stream.
-local function played(body)
-    return served { body = body, framing = "close" }
-end
 
 -- What each recorded answer is: chunks, text, finish_reasons; and the error where it ends with one.
 local OVERLOADED = { kind = "http", http_status = 503, error_code = "TEMPORARILY_UNAVAILABLE", words = "are busy" }

@@ -91,6 +91,21 @@ function streams.read(client, options)
     return chunks, not ok and err or nil, opened
 end
 
+--- What a client reads of one answer: as streams.read.
+---@param reply table as of raw.reply; without headers those of a stream
+---@param backend? "mlflow"|"openai"
+function streams.served(reply, backend)
+    reply.headers = reply.headers or streams.HEADERS
+    local server <close> = raw.listen { raw.reply(reply) }
+    return streams.read(streams.client(server, backend))
+end
+
+--- The same of the text of a stream.
+---@param body string
+function streams.played(body)
+    return streams.served { body = body, framing = "close" }
+end
+
 --- The text of chunks together.
 ---@param chunks table
 ---@return string
