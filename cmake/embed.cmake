@@ -1,17 +1,17 @@
 # Writes compiled Lua files as C byte arrays.
-#   cmake -DOUT=embedded.c "-DFILES=a.luac;b.luac" -P embed.cmake
+#   cmake -DOUT=embedded.c "-DFILES=a.luac;gateway.b.luac" -P embed.cmake
 set(arrays "")
 set(rows "")
 foreach(file IN LISTS FILES)
-  get_filename_component(name ${file} NAME_WE)
+  get_filename_component(name ${file} NAME)
+  string(REGEX REPLACE "\\.luac$" "" name "${name}")
+  string(REPLACE "." "/" path "${name}")
+  string(REPLACE "." "_" array "${name}_lua")
   file(READ ${file} hex HEX)
   string(REGEX REPLACE "(..)" "0x\\1," bytes "${hex}")
-  set(module "moonflow.${name}")
-  if(name STREQUAL "init")
-    set(module "moonflow")
-  endif()
-  string(APPEND arrays "static const unsigned char ${name}_lua[] = {${bytes}};\n")
-  string(APPEND rows "    {\"${module}\", \"=moonflow/${name}.lua\", ${name}_lua, sizeof(${name}_lua)},\n")
+  string(REGEX REPLACE "\\.init$" "" module "moonflow.${name}")
+  string(APPEND arrays "static const unsigned char ${array}[] = {${bytes}};\n")
+  string(APPEND rows "    {\"${module}\", \"=moonflow/${path}.lua\", ${array}, sizeof(${array})},\n")
 endforeach()
 file(WRITE ${OUT}
   "#include \"embedded.h\"\n\n${arrays}\n"

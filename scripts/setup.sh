@@ -7,7 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly AIMOCK_VERSION=1.43.0
 readonly STEADY_VERSION=0.22.2
-readonly BUILD_PACKAGES=(gcc libc6-dev cmake make liblua5.4-dev libcurl4-openssl-dev lua-cjson-dev ca-certificates)
+readonly BUILD_PACKAGES=(gcc libc6-dev cmake make liblua5.4-dev libcurl4-openssl-dev lua-cjson-dev
+    libmicrohttpd-dev ca-certificates)
 
 work=$(mktemp -d) # logs and files of this run
 servers=()        # process groups to stop
@@ -183,11 +184,11 @@ start_until_eof() {
     inputs+=("$input")
 }
 
-# The URL that the server NAME prints as its first line.
+# The URL in the first line that the server NAME prints, in quotes or alone.
 url_of() {
     local tries url
     for ((tries = 0; tries < 100; tries++)); do
-        url=$(sed -nE '1s/.*"(http[^"]*)".*/\1/p' "$work/$1.log")
+        url=$(sed -nE '1s,.*(http://[^" ]*).*,\1,p' "$work/$1.log")
         [ -n "$url" ] && { printf '%s\n' "$url"; return; }
         sleep 0.1
     done

@@ -21,6 +21,7 @@
 int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
 static int open_http(lua_State *L);
+static int open_server(lua_State *L);
 static int open_host(lua_State *L);
 
 static const luaL_Reg modules[] = {
@@ -29,6 +30,8 @@ static const luaL_Reg modules[] = {
     {"moonflow._chat", luaopen_moonflow__chat},
     {"moonflow._http", open_http},
     {"moonflow._process", luaopen_moonflow__process},
+    {"moonflow._server", open_server},
+    {"moonflow._signal", luaopen_moonflow__signal},
     {"moonflow._task", luaopen_moonflow__task},
     {"moonflow.auth", luaopen_moonflow_auth},
     {"moonflow.backend.databricks", luaopen_moonflow_backend_databricks},
@@ -55,23 +58,32 @@ static const char *push_installed(lua_State *L, const char *relative) {
     return lua_tostring(L, -1);
 }
 
-/* The transport is a module of its own, because loading libcurl's libraries takes longer than all
- * else at the start of a script that needs no network. Lazily, which package.loadlib can not: to
- * bind all of their functions at once takes as long again as most of them are never called. */
-static int open_http(lua_State *L) {
-    const char *path = push_installed(L, "lib/moonflow/_http.so");
-    void *library = dlopen(path, RTLD_LAZY | RTLD_LOCAL);
+/* Loads a module that is a library of its own, because loading the libraries it needs takes longer
+ * than all else at the start of a script that does not use it. Lazily, which package.loadlib can
+ * not: to bind all of their functions at once takes as long again as most of them are never called.
+ */
+static int open_library(lua_State *L, const char *file, const char *function, const char *what) {
+    void *library = dlopen(push_installed(L, file), RTLD_LAZY | RTLD_LOCAL);
     lua_CFunction open = NULL;
     if (library != NULL) {
-        *(void **)&open = dlsym(library, "luaopen_moonflow__http");
+        *(void **)&open = dlsym(library, function);
     }
     if (open == NULL) {
-        return luaL_error(L, "cannot load moonflow's transport: %s", dlerror());
+        return luaL_error(L, "cannot load moonflow's %s: %s", what, dlerror());
     }
     lua_pushcfunction(L, open);
     lua_pushvalue(L, 1);
     lua_call(L, 1, 1);
     return 1;
+}
+
+static int open_http(lua_State *L) {
+    return open_library(L, "lib/moonflow/_http.so", "luaopen_moonflow__http", "transport");
+}
+
+static int open_server(lua_State *L) {
+    return open_library(L, "lib/moonflow/_server.so", "luaopen_moonflow__server",
+                        "server (it is built where libmicrohttpd is)");
 }
 
 /* moonflow.host: what only the program knows. plugin_dirs: list of the directories that

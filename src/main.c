@@ -19,6 +19,7 @@ static const char HELP[] =
     "\n"
     "usage: moonflow [options] SCRIPT [ARGS...]    run a Lua script; \"-\" is standard input\n"
     "       moonflow [options] run SCRIPT [ARGS...] the same, for any file name\n"
+    "       moonflow [options] serve [FILE.lua]    MLflow's deployments server; serve --help\n"
     "       moonflow [options] -e CODE [ARGS...]   run Lua code\n"
     "       moonflow [options]                     on a terminal: explore; else run standard "
     "input\n"
@@ -71,6 +72,17 @@ static int run_script(lua_State *L, struct command *c, int script) {
     }
     host_add_script_dir(L, file);
     return run_loaded(L, luaL_loadfilex(L, file, "t"), c, script);
+}
+
+/* Runs a command that is a Lua module: its function `main`, with the words behind the command's. */
+static int run_module(lua_State *L, struct command *c, const char *module, int word) {
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+        return host_report(L);
+    }
+    lua_getfield(L, -1, "main");
+    return run_loaded(L, LUA_OK, c, word);
 }
 
 static int run_code(lua_State *L, struct command *c, int code) {
@@ -127,6 +139,9 @@ static int run_command(lua_State *L, struct command *c) {
     if (strcmp(c->argv[i], "run") == 0) {
         return i + 1 < c->argc ? run_script(L, c, i + 1)
                                : fail_usage("\"%s\" needs a script", "run");
+    }
+    if (strcmp(c->argv[i], "serve") == 0) {
+        return run_module(L, c, "moonflow.serve", i);
     }
     if (is_script(c->argv[i])) {
         return run_script(L, c, i);

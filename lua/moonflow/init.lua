@@ -3,7 +3,7 @@ local moonflow = {}
 
 local modules = {
     auth = true, base64 = true, chat = true, client = true, config = true, deployments = true, env = true, error = true,
-    http = true, json = true, plugins = true, sys = true, target = true, task = true, url = true,
+    http = true, json = true, plugins = true, server = true, sys = true, target = true, task = true, url = true,
 }
 
 return setmetatable(moonflow, {

@@ -445,7 +445,17 @@ static int l_wait_input(lua_State *L) {
     return 1;
 }
 
+/*** For hosts: ends code that computes for so long without a wait, with an error of kind "timeout".
+ * @param seconds of CPU time, at least 0.001; the error comes after up to twice as many */
+static int l_watch(lua_State *L) {
+    lua_Number seconds = luaL_checknumber(L, 1);
+    luaL_argcheck(L, seconds >= 0.001 && seconds <= 1e6, 1, "a number of seconds expected");
+    runtime_watch(runtime_get(L), seconds);
+    return 0;
+}
+
 static const luaL_Reg functions[] = {
+    {"watch", l_watch},
     {"spawn", l_spawn},
     {"sleep", l_sleep},
     {"join", l_join},

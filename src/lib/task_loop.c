@@ -8,8 +8,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,8 +25,8 @@ enum {
 /* Yielded before a waiter; only its address matters. */
 static const char PARKED;
 
-/* The runtime that SIGINT concerns: a signal handler has nothing else to reach it by. */
-static struct runtime *volatile interrupted_runtime;
+/* The runtime that signals concern: a signal handler has nothing else to reach it by. */
+static struct runtime *volatile signalled_runtime;
 
 struct runtime *runtime_get(lua_State *L) {
     lua_getfield(L, LUA_REGISTRYINDEX, RUNTIME_KEY);
@@ -211,16 +213,45 @@ static void deliver_interrupt(lua_State *L, struct runtime *rt) {
 static void on_hook(lua_State *L, lua_Debug *ar) {
     struct runtime *rt = runtime_get(L);
     (void)ar;
-    if (rt->interrupts == 0) {
-        lua_sethook(L, NULL, 0, 0);
+    if (rt->interrupts > 0) {
+        deliver_interrupt(L, rt);
         return;
     }
-    deliver_interrupt(L, rt);
+    lua_sethook(L, NULL, 0, 0);
+    if (rt->is_held) {
+        struct error err;
+        rt->is_held = 0;
+        error_set(&err, ERROR_TIMEOUT, NULL, "this code computes for too long without a wait");
+        lib_raise(L, &err);
+    }
+}
+
+/* A tick of the watch, under the rules of on_interrupt. */
+static void on_tick(int signal_number) {
+    struct runtime *rt = signalled_runtime;
+    (void)signal_number;
+    if (rt->running != NULL && rt->watched_run == rt->runs) {
+        rt->is_held = 1;
+        if (rt->current != rt->main) {
+            lua_sethook(rt->current, on_hook, LUA_MASKCOUNT, 1);
+        }
+    }
+    rt->watched_run = rt->runs;
+}
+
+void runtime_watch(struct runtime *rt, double seconds) {
+    struct timeval tick = {.tv_sec = (time_t)seconds,
+                           .tv_usec = (suseconds_t)(fmod(seconds, 1) * 1e6)};
+    struct sigaction action = {.sa_handler = on_tick, .sa_flags = SA_RESTART};
+    sigemptyset(&action.sa_mask);
+    signalled_runtime = rt;
+    sigaction(SIGVTALRM, &action, NULL);
+    setitimer(ITIMER_VIRTUAL, &(struct itimerval){.it_interval = tick, .it_value = tick}, NULL);
 }
 
 /* Only what a signal handler may do: lua_sethook is such a function by Lua's own use of it. */
 static void on_interrupt(int signal_number) {
-    struct runtime *rt = interrupted_runtime;
+    struct runtime *rt = signalled_runtime;
     int saved = errno;
     (void)signal_number;
     if (rt->interrupts >= 2) {
@@ -234,7 +265,7 @@ static void on_interrupt(int signal_number) {
 
 void task_catch_interrupts(lua_State *L) {
     task_api(L);
-    interrupted_runtime = runtime_get(L);
+    signalled_runtime = runtime_get(L);
     struct sigaction action = {.sa_handler = on_interrupt};
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
@@ -344,6 +375,8 @@ static void run_task(lua_State *L, struct task *t) {
     struct task *previous = rt->running;
     int results = 0;
     rt->running = t;
+    rt->runs++;
+    rt->is_held = 0;
     t->state = TASK_RUNNING;
     int status = runtime_resume(rt, t->co, L, t->arguments, &results);
     t->arguments = 0;
@@ -466,9 +499,10 @@ static const struct task_api API = {api_add_source, api_remove_source, waiter_in
 
 static int m_runtime_gc(lua_State *L) {
     struct runtime *rt = lua_touserdata(L, 1);
-    if (interrupted_runtime == rt) {
+    if (signalled_runtime == rt) {
+        setitimer(ITIMER_VIRTUAL, &(struct itimerval){0}, NULL);
         signal(SIGINT, SIG_DFL);
-        interrupted_runtime = NULL;
+        signalled_runtime = NULL;
     }
     free(rt->heap);
     rt->heap = NULL;

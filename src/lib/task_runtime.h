@@ -49,6 +49,9 @@ struct runtime {
     int wake_pipe[2];
     volatile sig_atomic_t interrupts; /* SIGINTs since the last acknowledge */
     int deliveries;                   /* how often the interrupt was raised */
+    volatile unsigned runs;           /* how often a task was resumed */
+    volatile unsigned watched_run;    /* the run that the last tick of the watch has seen */
+    volatile sig_atomic_t is_held;    /* a task has run for a whole tick without a wait */
 };
 
 /* The runtime of this state, which is open. [-0, +0, -] */
@@ -59,6 +62,11 @@ void runtime_open(lua_State *L);
 
 /* The monotonic clock, nanoseconds. */
 int64_t runtime_now(void);
+
+/* Ends code that computes for so many seconds of CPU time, up to twice as many, without a wait: an
+ * error is raised in it, once in this time. For servers, where one handler would stop all others.
+ * [-0, +0, -] */
+void runtime_watch(struct runtime *rt, double seconds);
 
 /* One turn of the loop: runs what is ready, moves bytes, and waits where nothing is ready. False
  * where every task waits and nothing can wake one. [-0, +0, m] */
