@@ -15,7 +15,10 @@ local raise = _G.error
 local answer = {}
 
 local JSON = { ["Content-Type"] = "application/json" }
-local EVENTS = { ["Content-Type"] = "text/event-stream; charset=utf-8", ["Cache-Control"] = "no-cache" }
+local EVENTS = {
+    mlflow = { ["Content-Type"] = "text/event-stream; charset=utf-8" },
+    openai = { ["Content-Type"] = "text/event-stream; charset=utf-8", ["Cache-Control"] = "no-cache" },
+}
 
 local DONE = "data: [DONE]\n\n"
 
@@ -164,7 +167,7 @@ local function respond_stream(endpoint, inputs, face)
         return refuse(endpoint, face, failure, true)
     end
     self.first = first
-    return 200, copy(EVENTS), self
+    return 200, copy(EVENTS[face]), self
 end
 
 --- Answers a request.
