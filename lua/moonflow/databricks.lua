@@ -1,40 +1,90 @@
---- Which Databricks workspace a target means, and its personal access token: the options host and token,
--- DATABRICKS_HOST and DATABRICKS_TOKEN, or a profile of the configuration file, each pair as a whole.
-local auth = require "moonflow.auth"
-local config = require "moonflow.config"
-local credentials = require "moonflow.credentials"
-local env = require "moonflow.env"
+--- Which Databricks workspace a target means, and how requests to it are signed. What is configured is
+-- read in moonflow.databricks.config, the ways to log in are in moonflow.databricks.chain.
+local chain = require "moonflow.databricks.chain"
+local config = require "moonflow.databricks.config"
 local error = require "moonflow.error"
 local settings = require "moonflow.settings"
-local sys = require "moonflow.sys"
 local target = require "moonflow.target"
-local text = require "moonflow.text"
-local url = require "moonflow.url"
 
 local databricks = {}
 
---- Options of a Databricks client besides the usual ones.
+--- Options of a Databricks client besides the usual ones. Those of logging in have the names of the
+-- configuration file.
 ---@type moonflow.Param[]
 databricks.options = {
-    { name = "host", type = "string", doc = "URL of the workspace, with token" },
+    { name = "host", type = "string", doc = "URL of the workspace, with a way to log in" },
     { name = "profile", type = "string", doc = "profile of the configuration file" },
+    { name = "auth_type", type = "string", doc = "the one way to log in that is used" },
+    { name = "client_id", type = "string", doc = "application of OAuth, with client_secret" },
+    { name = "client_secret", type = "secret", doc = "its secret" },
+    { name = "scopes", type = "string", doc = "what OAuth's tokens are for, with spaces between; else all-apis" },
+    { name = "account_id", type = "string", doc = "Databricks account" },
+    { name = "workspace_id", type = "string", doc = "workspace, of a host that has several" },
+    { name = "discovery_url", type = "string", doc = "OAuth's discovery document" },
+    { name = "token_audience", type = "string", doc = "whom an ID token is for" },
+    { name = "oidc_token_env", type = "string", doc = "variable that holds an ID token" },
+    { name = "oidc_token_filepath", type = "string", doc = "file that holds an ID token" },
+    { name = "metadata_service_url", type = "string", doc = "service on this machine that gives tokens" },
+    { name = "databricks_cli_path", type = "string", doc = "the Databricks CLI" },
+    { name = "azure_workspace_resource_id", type = "string", doc = "the workspace in Azure" },
+    { name = "azure_client_id", type = "string", doc = "application of Entra ID, or identity of the machine" },
+    { name = "azure_client_secret", type = "string", doc = "its secret" },
+    { name = "azure_tenant_id", type = "string", doc = "its tenant" },
+    { name = "azure_use_msi", type = "boolean", doc = "use the identity of the machine" },
+    { name = "azure_environment", type = "string", doc = "PUBLIC, USGOVERNMENT or CHINA" },
 }
 
-local SECRET_KEYS = { token = true }
+local function misconfigured(message, hint)
+    error.raise { kind = "config", message = message, hint = hint }
+end
 
---- The profile that a target names: databricks://PROFILE.
+--- Refuses a name with a character that MLflow's names can not have.
+local function check_name(name, what, names)
+    local bad = name:match("[/: ]")
+    if bad then
+        misconfigured(("Unsupported Databricks %s: %s. %s cannot contain '%s'."):format(what, name, names, bad),
+            "databricks, or databricks://PROFILE with a profile of ~/.databrickscfg")
+    end
+end
+
+--- The profile that a target names: databricks://PROFILE. MLflow's databricks://SCOPE:PREFIX names
+-- secrets that only a notebook can read.
 local function profile_of(uri)
     local rest = assert(target.parse(uri)).rest
-    if not rest or rest == "" then
+    if not uri:find("^%s*%a+:") then
         return nil
-    elseif not uri:find("^%s*%a+://") or rest:find("[/: ]") then
-        error.raise {
-            kind = "config",
-            message = ("%s is no Databricks target"):format(uri),
-            hint = "databricks, or databricks://PROFILE with a profile of ~/.databrickscfg",
-        }
+    elseif not uri:find("^%s*%a+://") or not rest or rest == "" then
+        misconfigured(("URI is formatted incorrectly: no netloc in URI '%s'. This may be the case if there is only one "
+            .. "slash in the URI."):format(uri))
     end
-    return rest
+    local scope, prefix = rest:match("^([^:]*):(.*)$")
+    check_name(scope or rest, "profile name", "Profile names")
+    if not scope then
+        return rest
+    end
+    check_name(prefix, "profile key prefix", "Key prefixes")
+    if prefix == "" then
+        misconfigured(("Unsupported Databricks profile key prefix: '%s'. Key prefixes cannot be empty."):format(prefix))
+    end
+    local put = "databricks secrets put-secret " .. scope .. " " .. prefix
+    return misconfigured(("The hostname and credentials configured by %s is invalid. Please create valid hostname "
+        .. "secret by command '%s-host' and create valid token secret by command '%s-token'."):format(uri, put, put),
+        "only code inside Databricks can read a secret scope; moonflow takes databricks://PROFILE")
+end
+
+--- What logs in, of the options.
+local LOGINS = {
+    "token", "username", "client_id", "client_secret", "oidc_token_env", "oidc_token_filepath", "metadata_service_url",
+    "azure_workspace_resource_id", "azure_client_id", "azure_client_secret", "azure_use_msi",
+}
+
+local function has_login(options)
+    for _, name in ipairs(LOGINS) do
+        if options[name] ~= nil then
+            return true
+        end
+    end
+    return false
 end
 
 --- Checks a new client's target and options.
@@ -43,99 +93,45 @@ function databricks.init(self)
     local options, profile = self.config, profile_of(self.target_uri)
     if profile and options.profile and profile ~= options.profile then
         error.raise { kind = "usage", message = "the option profile is another one than the target's" }
-    elseif (options.host == nil) ~= (options.token == nil) then
-        error.raise { kind = "usage", message = "options \"host\" and \"token\" belong together" }
-    elseif options.username then
+    end
+    local login, named = has_login(options), profile or options.profile
+    local is_half = options.host and not (login or options.auth_type) or login and not options.host
+    if is_half and not named then
         error.raise {
             kind = "usage",
-            message = "Databricks takes no options \"username\" and \"password\"",
-            hint = "give \"host\" and \"token\", a personal access token",
+            message = "options \"host\" and \"token\" belong together",
+            hint = "or host with another way to log in: username and password, client_id and client_secret, auth_type",
         }
+    elseif (options.client_id == nil) ~= (options.client_secret == nil) and options.client_secret then
+        error.raise { kind = "usage", message = "options \"client_id\" and \"client_secret\" belong together" }
     end
 end
 
---- The values of a profile, and the file; an empty table where neither is there and nobody named them.
-local function read_profile(name)
-    local path = config.get("DATABRICKS_CONFIG_FILE") or (env.HOME or "") .. "/.databrickscfg"
-    if not name and not sys.stat(path) then
-        return {}, path
-    end
-    local values, err = auth.read_ini(path, name or "DEFAULT", SECRET_KEYS)
-    if values then
-        return values, path
-    elseif not name and err.error_code == "RESOURCE_DOES_NOT_EXIST" then
-        return {}, path
-    end
-    return error.raise(err)
-end
-
-local function origin_of(host, source)
-    local address = text.trim(host)
-    local parts, err = url.parse(address:find("://", 1, true) and address or "https://" .. address)
-    if not parts then
-        error.raise {
-            kind = "config",
-            message = ("the Databricks host of %s is no host: %s"):format(source, err.message),
-        }
-    end
-    return parts.origin
-end
-
---- Host and token out of the first source that has one of them, and that source.
-local function find_pair(self)
-    local options, profile = self.config, profile_of(self.target_uri) or self.config.profile
-    if options.host then
-        return options.host, options.token, "the options host and token"
-    end
-    local host, token = config.get("DATABRICKS_HOST"), config.get("DATABRICKS_TOKEN")
-    if not profile and (host or token) then
-        return host, token, "DATABRICKS_HOST and DATABRICKS_TOKEN"
-    end
-    profile = profile or config.get("DATABRICKS_CONFIG_PROFILE")
-    local values, path = read_profile(profile)
-    return values.host, values.token, ("profile %s of %s"):format(profile or "DEFAULT", path)
-end
-
-local function refuse_pair(host, token, source)
-    local message, hint = "no Databricks %s found in %s\nhost and token come from one source", "set both in " .. source
-    if not host and not token then
-        message = "no Databricks %s found\nlooked at the options host and token, DATABRICKS_HOST and DATABRICKS_TOKEN, "
-            .. "and %s"
-        hint = "export DATABRICKS_HOST=https://...\nexport DATABRICKS_TOKEN=..."
-    end
-    error.raise {
-        kind = "auth",
-        message = message:format(host and "token" or "host", source)
-            .. "; personal access tokens are the only way to log in so far",
-        hint = hint,
-    }
-end
-
---- Where a client's requests go, and with which token.
+--- Where a client's requests go, and what is configured to log in there.
 ---@class moonflow.DatabricksPlace
 ---@field base string URL of the workspace, without a slash at its end
----@field origin string the only one that the token is for
----@field token userdata|string
+---@field origin string the only one that the credential is for
 ---@field source string what named both
+---@field config moonflow.DatabricksConfig
 
+--- Asks nobody. Raises where no workspace or no way to log in is configured.
 ---@param self table
 ---@return moonflow.DatabricksPlace
 function databricks.find_place(self)
-    local host, token, source = find_pair(self)
-    if not host or not token then
-        refuse_pair(host, token, source)
-    end
-    local origin = origin_of(host, source)
-    return { base = origin:gsub("^(https:.*):443$", "%1"), origin = origin, token = token, source = source }
+    local found = config.read(self.config, profile_of(self.target_uri) or self.config.profile)
+    chain.candidates(found)
+    return { base = found.base, origin = found.origin, source = found.source, config = found }
 end
 
---- The credential of requests; see `moonflow.credentials`. It is for the workspace that the token came
+--- The credential of requests; see `moonflow.credentials`. It is for the workspace that it was configured
 -- with, so that the transport sends it to no other.
+---@async
 ---@param self table
+---@param _ string the origin of the request
+---@param seconds? number that are left for it
 ---@return moonflow.Credential
-function databricks.credential(self)
-    local place = settings.place(self)
-    local found = credentials.build(auth.bearer, place.source, "Authorization", place.token, place.origin)
+function databricks.credential(self, _, seconds)
+    local found = chain.login(settings.place(self).config, seconds)
     found.headers["X-Databricks-Endpoints-API-Client"] = "Databricks Deployment Client"
     return found
 end

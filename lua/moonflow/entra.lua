@@ -2,14 +2,12 @@
 -- order: an application's secret, a federated token, a managed identity, the Azure CLI. One whose
 -- variables are all set is used and no other; the last two need none, so that where they have
 -- nothing to give is only a reason.
-local _process = require "moonflow._process"
 local auth = require "moonflow.auth"
+local azure = require "moonflow.azure"
 local env = require "moonflow.env"
 local error = require "moonflow.error"
-local http = require "moonflow.http"
-local json = require "moonflow.json"
+local grants = require "moonflow.grants"
 local sys = require "moonflow.sys"
-local task = require "moonflow.task"
 local text = require "moonflow.text"
 local tokens = require "moonflow.tokens"
 local url = require "moonflow.url"
@@ -17,18 +15,9 @@ local url = require "moonflow.url"
 local entra = {}
 
 local AUTHORITY = "https://login.microsoftonline.com"
-local MACHINE = "http://169.254.169.254"
 local ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-local WORDS_MAX = 400             -- bytes of somebody's words in a message
-local ANSWER_MAX = 1024 * 1024    -- bytes
-local FILE_MAX = 16 * 1024        -- bytes of a federated token
-local LIFETIME_MAX = 31 * 86400   -- seconds: what is beyond is no time in seconds
-local AUTHORITY_TIMEOUT = 30      -- seconds
-local METADATA_TIMEOUT = 10       -- seconds, for all attempts
-local MACHINE_CONNECT_TIMEOUT = 1 -- seconds: outside of Azure the address leads nowhere
-local MACHINE_WAITS = { 0.2, 0.4, 0.8 } -- seconds between attempts
-local CLI_TIMEOUT = 30            -- seconds
+local FILE_MAX = 16 * 1024 -- bytes of a federated token
 
 local VARIABLES = {
     "AZURE_TENANT_ID", "AZURE_CLIENT_ID", "AZURE_CLIENT_SECRET", "AZURE_AUTHORITY_HOST", "AZURE_FEDERATED_TOKEN_FILE",
@@ -62,62 +51,7 @@ local function key_of(values, resource)
     return table.concat(parts, "\n")
 end
 
-local function failure(kind, message, ...)
-    return error.new { kind = kind, message = message:format(...) }
-end
-
-local function one_line(words)
-    return text.one_line(words, WORDS_MAX)
-end
-
---- Answers of all token endpoints
-
---- A number as it is, or as the text that managed identities send.
-local function to_number(value)
-    if type(value) == "string" and value:find("^%d+$") and #value <= 15 then
-        return tonumber(value)
-    end
-    return type(value) == "number" and value or nil
-end
-
---- The token in an answer, or nil and an error.
-local function to_token(who, token, lifetime)
-    if type(token) ~= "string" or token == "" or token:find("[^!-~]") then
-        return nil, failure("auth", "%s gave no token that can be used", who)
-    elseif not lifetime then
-        return nil, failure("auth", "%s gave a token and did not say when it expires", who)
-    elseif not (lifetime > 0 and lifetime <= LIFETIME_MAX) then
-        return nil, failure("auth", "%s gave a token that expires in %.10g s, which is not believed", who, lifetime)
-    end
-    return { secret = auth.secret(token), expires_in = lifetime }
-end
-
---- What a refusal says: OAuth's two fields, or the message of App Service.
-local function words_of(value)
-    local words = {}
-    for _, name in ipairs { "error", "error_description", "message" } do
-        if type(value[name]) == "string" and value[name] ~= "" then
-            words[#words + 1] = value[name]
-        end
-    end
-    return words[1] and one_line(table.concat(words, ": "))
-end
-
---- The token in an HTTP answer, or nil and an error with the server's words.
-local function read_answer(response)
-    local who = url.parse(response.url).origin
-    local value = json.decode(response.body)
-    local is_object = type(value) == "table"
-    if response.status ~= 200 then
-        local words = is_object and words_of(value)
-        return nil, failure("auth", "%s answered %d%s", who, response.status, words and ": " .. words or "")
-    elseif not is_object then
-        local what = response.headers["content-type"] or "something else"
-        return nil, failure("auth", "%s answered 200 with %s, not with a token in JSON", who, one_line(what))
-    end
-    local lifetime, at = to_number(value.expires_in), to_number(value.expires_on)
-    return to_token(who, value.access_token, lifetime or at and at - sys.time())
-end
+local failure = grants.failure
 
 --- The authority: an application's secret, or a federated token
 
@@ -151,20 +85,11 @@ local function ask_authority(values, resource, proof)
     }
     table.move(proof, 1, #proof, #form + 1, form)
     local response
-    response, err = http.request {
-        method = "POST",
-        url = address,
-        headers = { ["Content-Type"] = "application/x-www-form-urlencoded", Accept = "application/json" },
-        body = url.query(form),
-        insecure_tls = false, -- MLFLOW_TRACKING_INSECURE_TLS is not about who is given a secret
-        timeout = AUTHORITY_TIMEOUT,
-        total_timeout = AUTHORITY_TIMEOUT,
-        max_body = ANSWER_MAX,
-    }
+    response, err = grants.post(address, form)
     if not response then
         return nil, err
     end
-    return read_answer(response)
+    return grants.read_answer(response)
 end
 
 local function by_client_secret(values, resource)
@@ -189,139 +114,27 @@ end
 
 --- Managed identities
 
---- Whether an address never leads over a network that others are on: Azure's own, beside this machine.
-local function is_near(host)
-    return url.is_loopback(host) or host:find("^169%.254%.%d+%.%d+$") ~= nil
-end
-
---- The address of a metadata service with its query, or nil and an error.
-local function metadata_address(name, base, path, api_version, values, resource)
-    local parts = url.parse(base)
-    if not parts or not (parts.scheme == "https" or parts.scheme == "http" and is_near(parts.host)) then
-        return nil, failure("config", "%s must be an https:// URL, or an http:// URL of this machine or a link-local "
-            .. "address", name)
-    end
-    local query = { { "api-version", api_version }, { "resource", resource } }
-    if values.AZURE_CLIENT_ID then
-        query[#query + 1] = { "client_id", values.AZURE_CLIENT_ID }
-    end
-    return ("%s%s%s%s"):format(base:gsub("#.*$", ""), path, parts.query and "&" or "?", url.query(query))
-end
-
---- Asks a metadata service, which no proxy can reach.
-local function ask_metadata(address, headers, seconds, connect_seconds)
-    return http.request {
-        url = address,
-        headers = headers,
-        proxy = "",
-        allow_insecure_http = true, -- metadata_address has seen to where it leads
-        timeout = seconds,
-        total_timeout = seconds,
-        connect_timeout = connect_seconds,
-        max_body = ANSWER_MAX,
-    }
-end
-
 local function by_app_service(values, resource)
-    local address, err = metadata_address("IDENTITY_ENDPOINT", values.IDENTITY_ENDPOINT, "", "2019-08-01", values,
-        resource)
+    local address, err = azure.metadata_address("IDENTITY_ENDPOINT", values.IDENTITY_ENDPOINT, "", "2019-08-01",
+        resource, values.AZURE_CLIENT_ID)
     if not address then
         return nil, err
     end
     local headers = { ["X-IDENTITY-HEADER"] = auth.secret(values.IDENTITY_HEADER) }
     local response
-    response, err = ask_metadata(address, headers, METADATA_TIMEOUT)
+    response, err = azure.ask_metadata(address, headers)
     if not response then
         return nil, err
     end
-    return read_answer(response)
-end
-
-local function is_passing(status)
-    return status == 404 or status == 410 or status == 429 or status >= 500
-end
-
---- The answer of the machine's metadata service, which for some time after the start of the machine
---- has none.
-local function ask_machine(address)
-    local deadline = sys.monotonic() + METADATA_TIMEOUT
-    for attempt = 1, math.huge do
-        local left = math.max(0.001, deadline - sys.monotonic())
-        local response, err = ask_metadata(address, { Metadata = "true" }, left, MACHINE_CONNECT_TIMEOUT)
-        local pause = MACHINE_WAITS[attempt]
-        if not response or not is_passing(response.status) or not pause or sys.monotonic() + pause >= deadline then
-            return response, err
-        end
-        task.sleep(pause)
-    end
+    return grants.read_answer(response)
 end
 
 local function by_machine(values, resource)
-    local base = (values.AZURE_POD_IDENTITY_AUTHORITY_HOST or MACHINE):match("^(.*[^/])/*$") or ""
-    local address, err = metadata_address("AZURE_POD_IDENTITY_AUTHORITY_HOST", base, "/metadata/identity/oauth2/token",
-        "2018-02-01", values, resource)
-    if not address then
-        return nil, err
-    end
-    local response
-    response, err = ask_machine(address)
-    if not response then
-        return nil, err
-    end
-    local value = response.status == 400 and json.decode(response.body)
-    if type(value) == "table" and value.error_description == "Identity not found" then
-        return nil, failure("auth", "this machine has no identity%s",
-            values.AZURE_CLIENT_ID and " with the AZURE_CLIENT_ID that is set" or "")
-    end
-    return read_answer(response)
-end
-
---- The Azure CLI
-
-local function environment()
-    local copy = {}
-    for name, value in pairs(env) do
-        copy[name] = value
-    end
-    return copy
-end
-
---- Seconds since 1970 of the local time that versions before 2.54 print, and no other.
-local function from_local_time(value)
-    local year, month, day, hour, min, sec = tostring(value):match("^(%d%d%d%d)-(%d%d)-(%d%d) (%d%d):(%d%d):(%d%d)")
-    return year and os.time { year = year, month = month, day = day, hour = hour, min = min, sec = sec }
-end
-
---- Why the CLI gave nothing: of all that it prints to stderr, the error.
-local function cli_failure(result)
-    local words = result.stderr
-    if words:find("az login", 1, true) or words:find("az account set", 1, true) then
-        return failure("auth", "az is not logged in (az login)")
-    end
-    words = words:match("ERROR:%s*([^\n]+)") or words:match("%S[^\n]*") or "it printed no reason"
-    local how = result.signal and "was ended by signal " .. result.signal or "ended with code " .. result.code
-    return failure("auth", "az %s: %s", how, one_line(words))
+    return azure.machine_token(resource, values.AZURE_CLIENT_ID, "AZURE_CLIENT_ID")
 end
 
 local function by_cli(values, resource)
-    local command = { "az", "account", "get-access-token", "--output", "json", "--resource", resource }
-    if values.AZURE_TENANT_ID then
-        table.move({ "--tenant", values.AZURE_TENANT_ID }, 1, 2, #command + 1, command)
-    end
-    local result, err = _process.run(command, { timeout = CLI_TIMEOUT, env = environment() })
-    if not result and err.error_code == "RESOURCE_DOES_NOT_EXIST" then
-        return nil, failure("auth", "az is not installed")
-    elseif not result then
-        return nil, err
-    elseif result.code ~= 0 then
-        return nil, cli_failure(result)
-    end
-    local value = json.decode(result.stdout)
-    if type(value) ~= "table" then
-        return nil, failure("auth", "az printed something else than a token in JSON")
-    end
-    local at = to_number(value.expires_on) or from_local_time(value.expiresOn)
-    return to_token("az", value.accessToken, at and at - sys.time() or to_number(value.expires_in))
+    return azure.cli_token(resource, values.AZURE_TENANT_ID)
 end
 
 --- The ways

@@ -14,8 +14,10 @@ static const char NOT_FOUND_HINT[] = "list_endpoints shows the endpoints that th
 static const char TARGET_HELP[] =
     "databricks, or databricks://PROFILE: Databricks Model Serving\n"
     "Methods: predict, predict_stream, list_endpoints, get_endpoint.\n"
-    "Credentials, each pair as a whole: the options host and token, DATABRICKS_HOST and\n"
-    "DATABRICKS_TOKEN, or a profile of ~/.databrickscfg with a personal access token.";
+    "Credentials as in Databricks' SDKs, out of options, a named profile of ~/.databrickscfg, or\n"
+    "the environment and the file: personal token, basic, OAuth of a machine, Azure (client "
+    "secret,\n"
+    "CLI, managed identity), Databricks CLI, metadata service, OIDC of environment, file, GitHub.";
 
 /* Pushes the URL of the workspace with the rest behind it; see request_extend_url. [-0, +1, e] */
 static void push_url(lua_State *L, const char *path, const struct request_name *name,

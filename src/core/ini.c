@@ -14,6 +14,7 @@ static const char utf8_mark[] = "\xEF\xBB\xBF";
 struct parser {
     struct ini *ini;
     struct error *err;
+    bool databricks; /* Databricks' dialect, not Python's */
     int line;
     const char *section; /* NULL before the first header */
     char *value_end;
@@ -82,9 +83,30 @@ static bool read_header(struct parser *p, char *text, char *end) {
     p->section = text;
     p->value_end = NULL;
     if (find(p->ini, text, NULL) != NULL) {
-        return strcmp(text, default_section) == 0 || fail(p, "this section was there before");
+        return p->databricks || strcmp(text, default_section) == 0 ||
+               fail(p, "this section was there before");
     }
     return add(p, (struct ini_entry){.section = text, .line = p->line});
+}
+
+/* Takes quotes and a comment away: what is in quotes up to their end, where only a comment follows;
+ * else all that stands before a sign of a comment with white space before it. Returns the value,
+ * and where it ends in `*end`. */
+static char *undecorate(char *value, char **end) {
+    if (value < *end && (*value == '"' || *value == '\'')) {
+        char *close = memchr(value + 1, *value, (size_t)(*end - value - 1));
+        char *rest = close != NULL ? skip_space(close + 1, *end) : *end;
+        if (close != NULL && (rest == *end || *rest == '#' || *rest == ';')) {
+            *end = close;
+            return value + 1;
+        }
+    }
+    for (char *c = value; c < *end; c++) {
+        if ((*c == '#' || *c == ';') && is_space(c[-1])) {
+            *end = drop_space(value, c);
+        }
+    }
+    return value;
 }
 
 static bool read_pair(struct parser *p, char *text, char *end) {
@@ -109,6 +131,9 @@ static bool read_pair(struct parser *p, char *text, char *end) {
     *key_end = '\0';
     if (find(p->ini, p->section, text) != NULL) {
         return fail(p, "this key was there before in its section");
+    }
+    if (p->databricks) {
+        value = undecorate(value, &end);
     }
     *end = '\0';
     p->value_end = end;
@@ -137,7 +162,7 @@ static bool read_line(struct parser *p, char *line, char *end) {
     if (*text == '#' || *text == ';') {
         return true;
     }
-    if (p->value_end != NULL && indent > p->indent) {
+    if (p->value_end != NULL && indent > p->indent && !p->databricks) {
         continue_value(p, text, end);
         return true;
     }
@@ -176,7 +201,7 @@ static bool read_all(struct parser *p) {
         }
         line = line_end + 1;
     }
-    for (size_t i = 0; i < p->ini->count; i++) {
+    for (size_t i = 0; i < p->ini->count && !p->databricks; i++) {
         const struct ini_entry *e = &p->ini->entries[i];
         if (e->key != NULL && !unescape(e->value)) {
             p->line = e->line;
@@ -188,9 +213,10 @@ static bool read_all(struct parser *p) {
     return true;
 }
 
-bool ini_parse(struct ini *ini, const char *text, size_t len, struct error *err) {
+static bool parse(struct ini *ini, const char *text, size_t len, bool databricks,
+                  struct error *err) {
     *ini = (struct ini){.size = len};
-    struct parser p = {.ini = ini, .err = err};
+    struct parser p = {.ini = ini, .err = err, .databricks = databricks};
     if (len > INI_MAX) {
         return error_set(err, ERROR_CONFIG, NULL, "more than %d bytes", INI_MAX);
     }
@@ -210,6 +236,14 @@ bool ini_parse(struct ini *ini, const char *text, size_t len, struct error *err)
     return true;
 }
 
+bool ini_parse(struct ini *ini, const char *text, size_t len, struct error *err) {
+    return parse(ini, text, len, false, err);
+}
+
+bool ini_parse_databricks(struct ini *ini, const char *text, size_t len, struct error *err) {
+    return parse(ini, text, len, true, err);
+}
+
 void ini_free(struct ini *ini) {
     if (ini->text != NULL) {
         explicit_bzero(ini->text, ini->size);
@@ -221,6 +255,10 @@ void ini_free(struct ini *ini) {
 
 bool ini_has_section(const struct ini *ini, const char *section) {
     return find(ini, section, NULL) != NULL;
+}
+
+const struct ini_entry *ini_own(const struct ini *ini, const char *section, const char *key) {
+    return find(ini, section, key);
 }
 
 const struct ini_entry *ini_get(const struct ini *ini, const char *section, const char *key) {

@@ -1,5 +1,6 @@
-/* The ini files that MLflow and Databricks read: ~/.mlflow/credentials and .databrickscfg. Reads
- * what Python's configparser reads by default, and fails where it fails. */
+/* The ini files that MLflow and Databricks read: ~/.mlflow/credentials, as Python's configparser
+ * reads it by default and with its failures, and .databrickscfg, as Databricks' own programs read
+ * it. */
 #ifndef MOONFLOW_CORE_INI_H
 #define MOONFLOW_CORE_INI_H
 
@@ -37,11 +38,19 @@ struct ini {
  * owns its memory: ini_free it after success; after failure there is nothing to free. */
 bool ini_parse(struct ini *ini, const char *text, size_t len, struct error *err);
 
+/* The same for .databrickscfg, whose lines are another dialect: a value in quotes loses them, a #
+ * or ; with white space before it begins a comment, a "%" is itself, a line that is indented is a
+ * line of its own, and a section may be given in several places. */
+bool ini_parse_databricks(struct ini *ini, const char *text, size_t len, struct error *err);
+
 /* Releases the memory, overwriting it first. */
 void ini_free(struct ini *ini);
 
 /* Whether the file has this section's header. */
 bool ini_has_section(const struct ini *ini, const char *section);
+
+/* The entry of a key (lower case) in a section itself, or NULL. */
+const struct ini_entry *ini_own(const struct ini *ini, const char *section, const char *key);
 
 /* The entry of a key (lower case) in a section, or else in [DEFAULT], or NULL. A section that the
  * file lacks has no keys, not even those of [DEFAULT]. */

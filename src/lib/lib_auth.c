@@ -299,13 +299,14 @@ static struct ini *new_ini(lua_State *L) {
 }
 
 /* Reads and parses the file into `ini`; the raw text does not outlive the call. */
-static bool load_ini(struct ini *ini, const char *path, struct error *err) {
+static bool load_ini(struct ini *ini, const char *path, bool databricks, struct error *err) {
     struct buf text;
     buf_init(&text, INI_MAX);
     bool ok = files_read(path, &text, err);
     if (ok) {
         struct error why;
-        ok = ini_parse(ini, text.data != NULL ? text.data : "", text.len, &why);
+        ok = (databricks ? ini_parse_databricks
+                         : ini_parse)(ini, text.data != NULL ? text.data : "", text.len, &why);
         if (!ok) {
             error_set(err, why.kind, why.code, "%s, %s", path, why.message);
             error_hint(err, "%s", why.hint);
@@ -315,17 +316,20 @@ static bool load_ini(struct ini *ini, const char *path, struct error *err) {
     return ok;
 }
 
-/* auth.read_ini(path, section, is_secret) -> values, lines | nil, err. `values` holds the section's
- * keys in lower case, those that are true in the table `is_secret` as secrets, the others as
- * strings; `lines` the line of each. A section that is not there: RESOURCE_DOES_NOT_EXIST. */
+/* auth.read_ini(path, section, is_secret [, databricks]) -> values, lines | nil, err. `values`
+ * holds the section's keys in lower case, those that are true in the table `is_secret` as secrets,
+ * the others as strings; `lines` the line of each. A section that is not there:
+ * RESOURCE_DOES_NOT_EXIST. With `databricks` in Databricks' dialect, where the keys of [DEFAULT]
+ * are only its own. */
 static int l_read_ini(lua_State *L) {
     const char *path = luaL_checkstring(L, 1);
     const char *section = luaL_checkstring(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
+    bool databricks = lua_toboolean(L, 4);
     lua_settop(L, 3);
     struct error err;
     struct ini *ini = new_ini(L);
-    if (!load_ini(ini, path, &err)) {
+    if (!load_ini(ini, path, databricks, &err)) {
         return lib_fail(L, &err);
     }
     if (!ini_has_section(ini, section)) {
@@ -337,7 +341,8 @@ static int l_read_ini(lua_State *L) {
     lua_newtable(L);
     for (size_t i = 0; i < ini->count; i++) {
         const struct ini_entry *entry = &ini->entries[i];
-        if (entry->key == NULL || ini_get(ini, section, entry->key) != entry) {
+        if (entry->key == NULL ||
+            (databricks ? ini_own : ini_get)(ini, section, entry->key) != entry) {
             continue;
         }
         lua_getfield(L, 3, entry->key);
@@ -355,11 +360,36 @@ static int l_read_ini(lua_State *L) {
     return 2;
 }
 
+/* auth.ini_sections(path [, databricks]) -> names in the file's order | nil, err */
+static int l_ini_sections(lua_State *L) {
+    const char *path = luaL_checkstring(L, 1);
+    struct error err;
+    struct ini *ini = new_ini(L);
+    if (!load_ini(ini, path, lua_toboolean(L, 2), &err)) {
+        return lib_fail(L, &err);
+    }
+    lua_newtable(L);
+    lua_Integer count = 0;
+    for (size_t i = 0; i < ini->count; i++) {
+        if (ini->entries[i].key == NULL) {
+            lua_pushstring(L, ini->entries[i].section);
+            lua_seti(L, -2, ++count);
+        }
+    }
+    ini_free(ini);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"secret", l_secret},     {"is_secret", l_is_secret},
-    {"remember", l_remember}, {"bearer", l_bearer},
-    {"basic", l_basic},       {"redact", l_redact},
-    {"read_ini", l_read_ini}, {NULL, NULL},
+    {"secret", l_secret},
+    {"is_secret", l_is_secret},
+    {"remember", l_remember},
+    {"bearer", l_bearer},
+    {"basic", l_basic},
+    {"redact", l_redact},
+    {"read_ini", l_read_ini},
+    {"ini_sections", l_ini_sections},
+    {NULL, NULL},
 };
 
 int luaopen_moonflow_auth(lua_State *L) {

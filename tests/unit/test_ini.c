@@ -37,6 +37,19 @@ static const struct {
     {"reads an empty file", "", "a", "k", NULL, 0},
 };
 
+/* The dialect of .databrickscfg. */
+static const struct {
+    const char *name, *text, *section, *key, *value;
+} databricks_rows[] = {
+    {"reads a value", "[a]\nhost = https://x\n", "a", "host", "https://x"},
+    {"takes quotes off", "[a]\ntoken = \"t\"\n", "a", "token", "t"},
+    {"ends a value at a comment", "[a]\ntoken = t # note\n", "a", "token", "t"},
+    {"keeps a sign inside a word", "[a]\ntoken = t#1\n", "a", "token", "t#1"},
+    {"keeps percent signs", "[a]\nk = 100%%(x)s\n", "a", "k", "100%%(x)s"},
+    {"reads an indented line as a line", "[a]\nk = v\n  l = w\n", "a", "l", "w"},
+    {"takes a section in two parts", "[a]\nk=1\n[b]\n[a]\nl=2\n", "a", "l", "2"},
+};
+
 static const struct {
     const char *name, *text, *message;
 } bad[] = {
@@ -53,6 +66,22 @@ static const struct {
     {"an expansion", "[a]\nx = 1\nk = %(x)s\n",
      "line 3: a %(name)s in a value is not expanded here"},
 };
+
+static void test_databricks_rows(void) {
+    struct ini ini;
+    struct error err;
+    for (size_t i = 0; i < sizeof databricks_rows / sizeof databricks_rows[0]; i++) {
+        const char *text = databricks_rows[i].text;
+        check_case = databricks_rows[i].name;
+        if (!CHECK(ini_parse_databricks(&ini, text, strlen(text), &err))) {
+            continue;
+        }
+        const struct ini_entry *e =
+            ini_own(&ini, databricks_rows[i].section, databricks_rows[i].key);
+        CHECK(e != NULL && strcmp(e->value, databricks_rows[i].value) == 0);
+        ini_free(&ini);
+    }
+}
 
 static void test_rows(void) {
     struct ini ini;
@@ -110,6 +139,7 @@ static void test_limits(void) {
 
 int main(void) {
     test_rows();
+    test_databricks_rows();
     test_limits();
     return check_done();
 }
