@@ -56,18 +56,18 @@ def split_head(data):
 
 def split_chunks(data):
     """The body in chunks at the beginning, where it ends, and whether its end is there."""
-    body, at = b"", 0
+    pieces, at = [], 0
     while True:
         line = data.find(b"\r\n", at)
         if line < 0:
-            return body, len(data), False
+            return b"".join(pieces), len(data), False
         size = int(data[at:line].split(b";")[0], 16)
-        if len(data) < line + 2 + size + 2:
-            return body + data[line + 2:line + 2 + size], len(data), False
-        body += data[line + 2:line + 2 + size]
+        pieces.append(data[line + 2:line + 2 + size])
         at = line + 2 + size + 2
+        if len(data) < at:
+            return b"".join(pieces), len(data), False
         if size == 0:
-            return body, at, True
+            return b"".join(pieces), at, True
 
 
 def split_answer(data, is_head, is_over):
@@ -289,7 +289,7 @@ def fuzz(address, script):
     """Sends "count" connections' worth of mutated requests from the generator that "seed" starts, chopped in random
     places; on some it leaves in the middle. -> {"statuses": how often each came, "garbage": answers that are none}"""
     rng = random.Random(script["seed"])
-    statuses, garbage, crowd_of = {}, [], 16
+    statuses, garbage, crowd_of = {}, [], 80
     for _ in range(0, script["count"], crowd_of):
         connections = []
         for _ in range(crowd_of):

@@ -379,15 +379,21 @@ describe("a server's limits", function()
             return table.concat(out) .. "0\r\n\r\n"
         end
         for _, size in ipairs { 0, 1, 4999, 5000 } do
-            for _, bytes in ipairs { post("/", ("x"):rep(size)), chunked(size, 777), chunked(size, 5000) } do
-                local got = served:play { { send = bytes }, { answers = 1 } }
+            local connections = {}
+            for i, bytes in ipairs { post("/", ("x"):rep(size)), chunked(size, 777), chunked(size, 5000) } do
+                connections[i] = { { send = bytes }, { answers = 1 } }
+            end
+            for _, got in ipairs(served:play_all(connections)) do
                 assert.same({ 200 }, statuses(got), size)
                 assert.equal(size, #got.answers[1].body)
             end
         end
-        for _, size in ipairs { 5001, 10000, 100000 } do
-            for _, bytes in ipairs { post("/", ("x"):rep(size)), chunked(size, 777), chunked(size, size) } do
-                local got = served:play { { send = bytes .. get "/" }, { ["end"] = true } }
+        for _, size in ipairs { 5001, 10000, 40000 } do
+            local connections = {}
+            for i, bytes in ipairs { post("/", ("x"):rep(size)), chunked(size, 777), chunked(size, size) } do
+                connections[i] = { { send = bytes .. get "/" }, { ["end"] = true } }
+            end
+            for _, got in ipairs(served:play_all(connections)) do
                 assert.same({ 413 }, statuses(got), size)
                 assert.equal("close", got.answers[1].headers.connection)
             end
@@ -628,7 +634,7 @@ describe("a crowd", function()
             return 200, nil, request.body
         end, { max_body = 4000, max_header = 4096, request_timeout = 1 })
         local seed = tonumber(os.getenv "MOONFLOW_FUZZ_SEED" or 1)
-        local count = tonumber(os.getenv "MOONFLOW_FUZZ_COUNT" or serving.is_slow() and 160 or 800)
+        local count = tonumber(os.getenv "MOONFLOW_FUZZ_COUNT" or 320)
         local result = serving.client("fuzz", served.port, { seed = seed, count = count })
         assert.same({}, result.garbage)
         assert.is_true(result.statuses["200"] > 0 and result.statuses["400"] > 0)

@@ -173,13 +173,11 @@ describe("a handler", function()
         end)
         local wrong = {
             { ["X-A"] = "b\r\nX-Evil: 1" }, { ["X-A"] = "b\nX-Evil: 1" }, { ["X-A"] = "b\rX-Evil: 1" },
-            { ["X-A"] = "a\0b" },
-            { ["X-A"] = "\127" }, { ["X-A"] = "\27[31m" }, { ["X-A\r\nX-Evil"] = "1" }, { ["X A"] = "1" },
-            { ["X:"] = "1" },
-            { [""] = "1" }, { ["X\0"] = "1" }, { ["\xe9"] = "1" }, { ["X(A)"] = "1" }, { ["Content-Length"] = "1" },
-            { ["content-length"] = "4" }, { ["Transfer-Encoding"] = "chunked" }, { Connection = "close" },
-            { Date = "x" },
-            { ["X-A"] = 1 }, { ["X-A"] = true }, { ["X-A"] = {} }, { "X-A: 1" },
+            { ["X-A"] = "a\0b" }, { ["X-A"] = "\127" }, { ["X-A"] = "\27[31m" }, { ["X-A\r\nX-Evil"] = "1" },
+            { ["X A"] = "1" }, { ["X:"] = "1" }, { [""] = "1" }, { ["X\0"] = "1" }, { ["\xe9"] = "1" },
+            { ["X(A)"] = "1" }, { ["Content-Length"] = "1" }, { ["content-length"] = "4" },
+            { ["Transfer-Encoding"] = "chunked" }, { Connection = "close" }, { Date = "x" }, { ["X-A"] = 1 },
+            { ["X-A"] = true }, { ["X-A"] = {} }, { "X-A: 1" },
         }
         for i, headers in ipairs(wrong) do
             asked = headers
@@ -215,7 +213,8 @@ describe("a handler", function()
 
     it("that raises is a 500 without a word of it, and a line in the log", function()
         local raised = {
-            "secret text", { secret = true }, error_object.new { kind = "http", message = "secret message" }, 42, true,
+            "secret text", { secret = true }, error_object.new { kind = "http", message = "secret message" },
+            42, true,
             setmetatable({}, { __tostring = function() return "secret" end }),
             setmetatable({}, { __tostring = function() error "secret within" end }),
             setmetatable({}, { __tostring = function() return {} end }), setmetatable({}, { __name = "Secret" }),
@@ -252,8 +251,8 @@ describe("a handler", function()
         local served <close> = serving.start(function() how() end)
         for _, way in ipairs(ways) do
             how = way
-            local got = served:play { { send = get "/" }, { ["end"] = true } }
-            assert.is_true(#got.answers == 0 or got.answers[1].status == 500)
+            local response = http.request { url = served.url, total_timeout = 20 }
+            assert.is_true(not response or response.status == 500)
         end
         how = function() error "x" end
         assert.equal(500, assert(http.request { url = served.url }).status)
@@ -478,19 +477,18 @@ describe("the end of a server", function()
 
     it("comes when the collector takes one that nobody holds", function()
         local _server = require "moonflow._server"
-        local port
-        do
+        local function serve_one()
             local listener = assert(_server.listen {})
-            port = listener:port()
+            local port = listener:port()
             local waiting = task.spawn(serving.play_all, port, { { { send = get "/" }, { ["end"] = true } } })
             local _, exchange = listener:next()
             assert.equal("waiting", exchange:state())
-            listener, exchange = nil, nil -- luacheck: ignore 311
-            collectgarbage()
-            collectgarbage()
-            local got = waiting:wait()[1]
-            assert.equal("", got.received)
+            return port, waiting
         end
+        local port, waiting = serve_one()
+        collectgarbage()
+        collectgarbage()
+        assert.equal("", waiting:wait()[1].received)
         local again <close> = server.start { handler = ok, port = port }
         assert.equal(port, again.port)
     end)
