@@ -13,7 +13,7 @@ readonly SUITES=(build unit lua stock json style fuzz sanitize install)
 readonly TEST_PACKAGES=(iproute2 lua5.4 lua-busted lua-cjson lua-check clang clang-format openssl locales)
 readonly FUZZ_SECONDS=${MOONFLOW_FUZZ_SECONDS:-10}
 # Specs that need no program around them: they pass in a stock lua5.4 as well.
-readonly STOCK_SPECS='auth|azure|base64|chat|chat_chunks|client|config|credentials|databricks|databricks_auth_cases|databricks_auth_oauth|databricks_auth_programs|deployments|embeddings|entra|env|error|gateway_routes|http|injection|json|openai|openai_failures|pipeline|process|raw|responses_api|retries|server|server_wire|stream|stream_content|stream_faults|sys|target|task|tokens|url'
+readonly STOCK_SPECS='auth|azure|base64|chat|chat_chunks|client|config|credentials|databricks|databricks_auth_cases|databricks_auth_oauth|databricks_auth_programs|databricks_data_plane|databricks_endpoints|databricks_errors|databricks_wait|deployments|embeddings|entra|env|error|gateway_routes|http|injection|json|openai|openai_failures|pipeline|process|raw|responses_api|retries|server|server_wire|stream|stream_content|stream_faults|sys|target|task|tokens|url'
 
 passed=0
 failed=0
@@ -126,6 +126,7 @@ start_servers() {
     export MOONFLOW_TEST_CONFORMANCE=$work/conformance.json
     export MOONFLOW_TEST_CONFORMANCE_OPENAI=$work/conformance-openai.json
     export MOONFLOW_TEST_CONFORMANCE_DATABRICKS=$work/conformance-databricks.json
+    export MOONFLOW_TEST_CONFORMANCE_SERVING=$work/conformance-serving.json
     export MOONFLOW_TEST_GATEWAY=http://127.0.0.1:$tests_port
     export MOONFLOW_TEST_GATEWAY_CHAT=http://127.0.0.1:$chat_port
     export MOONFLOW_TEST_GATEWAY_PAGES=http://127.0.0.1:$pages_port
@@ -192,6 +193,11 @@ record_openai_client() {
 # How Databricks' own SDK logs in, in every case of the conformance tests.
 record_databricks_login() {
     .venv/bin/python -B tests/conformance/databricks_auth.py >"$MOONFLOW_TEST_CONFORMANCE_DATABRICKS"
+}
+
+# What MLflow's Databricks client and databricks-sdk send to serving endpoints, and what they return.
+record_databricks_client() {
+    .venv/bin/python -B tests/conformance/databricks_client.py "$MOONFLOW_TEST_RAW" >"$MOONFLOW_TEST_CONFORMANCE_SERVING"
 }
 
 wait_for_servers() {
@@ -360,6 +366,7 @@ main() {
             check "record Python's client" record_python_client || rm -f "$MOONFLOW_TEST_CONFORMANCE"
             check "record OpenAI's clients" record_openai_client || rm -f "$MOONFLOW_TEST_CONFORMANCE_OPENAI"
             check "record Databricks' SDK" record_databricks_login || rm -f "$MOONFLOW_TEST_CONFORMANCE_DATABRICKS"
+            check "record Databricks' clients" record_databricks_client || rm -f "$MOONFLOW_TEST_CONFORMANCE_SERVING"
             waited=true
         fi
         # every step of a suite counts its own failures, and the other suites run in any case

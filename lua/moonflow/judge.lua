@@ -46,6 +46,13 @@ local function page_title(content)
     return title and one_line(title, 80)
 end
 
+--- What a page says: its title, and what stands there as it was written by a program.
+local function page_words(content)
+    local title, pre = page_title(content), content:sub(1, 16384):match("<[pP][rR][eE]>(.-)</[pP][rR][eE]>")
+    pre = pre and one_line(pre:gsub("<[^>]*>", ""), 200)
+    return "an HTML page" .. (title and (", title %q"):format(title) or "") .. (pre and ": " .. pre or "")
+end
+
 --- FastAPI's list of what is wrong with a request, as "body.messages: Field required; ...".
 local function validation_errors(list)
     local lines = {}
@@ -62,10 +69,25 @@ local function validation_errors(list)
     return lines[1] and table.concat(lines, "; ")
 end
 
+--- What an error of SCIM says (RFC 7644, 3.12), as Databricks has it for users and groups, or nil.
+local function scim_words(value)
+    local status = math.tointeger(tonumber(value.status))
+    local is_scim = type(value.scimType) == "string" or type(value.schemas) == "table"
+    if not status or not is_scim or type(value.detail) ~= "string" then
+        return nil
+    end
+    local detail = value.detail == "null" and "SCIM API Internal Error" or value.detail
+    return (type(value.scimType) == "string" and value.scimType .. " " or "") .. detail, ("SCIM_%d"):format(status)
+end
+
 --- What a JSON body says: a message, and an MLflow error code where it has one.
 local function words_of(value)
     if type(value) ~= "table" then
         return type(value) == "string" and value or nil
+    end
+    local scim, scim_code = scim_words(value)
+    if scim then
+        return scim, scim_code
     end
     local code = value.error_code
     if math.type(code) == "integer" then
@@ -115,10 +137,21 @@ local function read_body(answer)
         end
     end
     if is_html(answer, content) then
-        local title = page_title(content)
-        return title and ("an HTML page, title %q"):format(title) or "an HTML page", nil, clean(content, BODY_MAX)
+        return page_words(content), nil, clean(content, BODY_MAX)
     end
-    return content, nil, clean(content, BODY_MAX)
+    local code = content:sub(1, 66):match("^(%u[%u%d]*_[%u%d_]*): ") -- "PERMISSION_DENIED: you may not"
+    return code and content:sub(#code + 3) or content, code, clean(content, BODY_MAX)
+end
+
+--- The id under which the server knows the request: a header's, or one among an error's details.
+local function request_id_of(answer, body)
+    local details = type(body) == "table" and body.details
+    for _, detail in ipairs(type(details) == "table" and details or {}) do
+        if type(detail) == "table" and type(detail.request_id) == "string" then
+            return response.request_id(answer) or one_line(detail.request_id, 128)
+        end
+    end
+    return response.request_id(answer)
 end
 
 --- "GET /path" of a request, without the query.
@@ -140,8 +173,23 @@ local function redirect_target(location)
     return one_line((scheme or "") .. (host and "//" .. host:gsub("^.*@", "") or ""), 200)
 end
 
+-- Where Databricks sends whoever asks a workspace that only a private network reaches.
+local PRIVATE_LINK = "error=private-link-validation-error"
+
 local function redirect(request, origin, answer)
-    local to = redirect_target(answer.headers.location)
+    local location = answer.headers.location
+    if location and location:find(PRIVATE_LINK, 1, true) then
+        return error.new {
+            kind = "auth",
+            http_status = answer.status,
+            error_code = "PRIVATE_LINK_VALIDATION_ERROR",
+            message = ("%s takes requests only over its private network\n%s"):format(origin.text,
+                request_line(request)),
+            request_id = response.request_id(answer),
+            hint = "AWS PrivateLink, Azure Private Link or Private Service Connect leads there",
+        }
+    end
+    local to = redirect_target(location)
     return error.new {
         kind = "http",
         http_status = answer.status,
@@ -203,7 +251,7 @@ function judge.failure(request, origin, answer, hints)
         error_code = code,
         message = first .. "\n" .. request_line(request),
         body = body,
-        request_id = response.request_id(answer),
+        request_id = request_id_of(answer, body),
         rate_limits = response.rate_limits(answer),
         quota_spent = quota_spent,
         hint = hint,

@@ -29,6 +29,7 @@ local pipeline = {}
 ---@field timeout? string|number the variable that holds the time to wait for the server, or seconds
 ---@field retries? string the variable that holds how often it is repeated
 ---@field options? table the call's own options, from `args.options`
+---@field text? boolean the answer is a text, not JSON, and is returned as a string
 ---@field hints? table what to try, by status and for "connect", "html" and "unknown" (the outcome)
 
 --- A request for a list that comes in pages.
@@ -39,7 +40,7 @@ local pipeline = {}
 
 local FIELDS = {
     method = true, url = true, query = true, json = true, body = true, headers = true, policy = true,
-    timeout = true, retries = true, options = true, hints = true,
+    timeout = true, retries = true, options = true, hints = true, text = true,
 }
 local PAGE_FIELDS = { list = true, token_field = true, token_param = true }
 
@@ -169,6 +170,9 @@ function whole.perform(...)
 end
 
 function whole.accept(client, request, origin, response)
+    if request.text then
+        return tostring(response.body)
+    end
     local value, failure = judge.success(request, origin, response)
     if failure and judge.holds_events(response) then
         return require("moonflow.stream").collect(client, request, origin, response)

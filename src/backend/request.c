@@ -7,14 +7,19 @@
 #include "core/url.h"
 #include "lib/lib.h"
 
-struct request_name request_endpoint(lua_State *L, const char *operation, const char *why) {
+struct request_name request_argument(lua_State *L, const char *operation, const char *field,
+                                     const char *why) {
     struct request_name name;
-    if (lua_getfield(L, REQUEST_ARGS, "endpoint") != LUA_TSTRING) {
-        lib_misuse(L, "%s needs the argument \"endpoint\"%s", operation, why);
+    if (lua_getfield(L, REQUEST_ARGS, field) != LUA_TSTRING) {
+        lib_misuse(L, "%s needs the argument \"%s\"%s", operation, field, why);
     }
     name.text = lua_tolstring(L, -1, &name.len);
     lua_pop(L, 1);
     return name;
+}
+
+struct request_name request_endpoint(lua_State *L, const char *operation, const char *why) {
+    return request_argument(L, operation, "endpoint", why);
 }
 
 void request_extend_url(lua_State *L, const char *path, const struct request_name *name,

@@ -18,8 +18,12 @@ struct request_name {
     size_t len;
 };
 
-/* The argument `endpoint`, which the arguments keep. Raises where it is missing, with `why`.
+/* An argument that is a name, which the arguments keep. Raises where it is missing, with `why`.
  * [-0, +0, e] */
+struct request_name request_argument(lua_State *L, const char *operation, const char *field,
+                                     const char *why);
+
+/* The argument `endpoint`; see request_argument. [-0, +0, e] */
 struct request_name request_endpoint(lua_State *L, const char *operation, const char *why);
 
 /* Pops a URL and pushes it with `path` behind it, then `name` as one segment where it is not NULL,
