@@ -24,6 +24,8 @@ import threading
 import time
 import urllib.parse
 
+from databricks.sdk.config import Config
+
 SERVER = "http://SERVER"
 HOST_METADATA = "/.well-known/databricks-config"
 DISCOVERY = "/oidc/.well-known/oauth-authorization-server"
@@ -87,8 +89,6 @@ def write_files(home, files):
 
 
 def log_in(case):
-    from databricks.sdk.config import Config
-
     options = dict(case.get("options", {}))
     if "profile" in case:
         options["profile"] = case["profile"]
