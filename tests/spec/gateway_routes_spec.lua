@@ -115,7 +115,8 @@ describe("the gateway", function()
         local asked = request("POST /gateway/chat/invocations")
         asked.body = '{"messages":'
         assert.equal(422, (new():handle(asked)))
-        local status, _, body = new():handle(request("POST /gateway/chat/invocations", { model = "x" }))
+        local status, _, body = new():handle(request("POST /gateway/chat/invocations",
+            { model = "x", messages = ASKED.messages }))
         assert.equal(422, status)
         assert.matches("'model' is not permitted", decoded(body).detail)
     end)

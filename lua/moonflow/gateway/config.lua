@@ -21,12 +21,19 @@ end
 
 local function check_fields(given, fields, where)
     if type(given) ~= "table" then
-        refuse(where, "a table expected, not " .. type(given))
+        refuse(where, "a table expected, not " .. check.show(given))
     end
-    for name in pairs(given) do
+    for name in next, given do
         if not fields[name] then
             refuse(where, check.show(name) .. " is no field of this", check.hint(name, check.sorted_keys(fields)))
         end
+    end
+end
+
+--- Checks a value that may be left out.
+local function check_type(value, expected, what, where)
+    if value ~= nil and type(value) ~= expected then
+        refuse(where, ("%s must be a %s, not %s"):format(what, expected, check.show(value)))
     end
 end
 
@@ -43,10 +50,11 @@ local function check_limit(limit, where)
     check_fields(limit, LIMIT_FIELDS, where .. ", limit")
     if math.type(limit.calls) ~= "integer" or limit.calls < 1 then
         refuse(where, "limit.calls must be an integer above 0, not " .. check.show(limit.calls))
-    elseif not limits.PERIODS[limit.renewal_period] then
+    elseif not limits.read_period(limit.renewal_period) then
         refuse(where, "limit.renewal_period can not be " .. check.show(limit.renewal_period),
             check.hint(tostring(limit.renewal_period), check.sorted_keys(limits.PERIODS)))
     end
+    check_type(limit.key, "string", "limit.key", where)
     return { calls = limit.calls, renewal_period = limit.renewal_period, key = limit.key }
 end
 
@@ -65,11 +73,13 @@ local function check_target(given, name, where)
     check_fields(given, TARGET_FIELDS, where)
     if type(given.target) ~= "string" then
         refuse(where, "target must be a target's URI, not " .. check.show(given.target))
-    elseif given.endpoint ~= nil and type(given.endpoint) ~= "string" then
-        refuse(where, "endpoint must be a name, not " .. check.show(given.endpoint))
-    elseif given.weight ~= nil and not (type(given.weight) == "number" and given.weight >= 0) then
+    elseif given.weight ~= nil and not (type(given.weight) == "number" and given.weight >= 0
+        and given.weight < math.huge) then
         refuse(where, "weight must be a number from 0, not " .. check.show(given.weight))
     end
+    check_type(given.endpoint, "string", "endpoint", where)
+    check_type(given.options, "table", "options", where)
+    check_type(given.fallback, "boolean", "fallback", where)
     return {
         target = given.target, endpoint = given.endpoint or name, options = given.options, weight = given.weight,
         fallback = given.fallback,
@@ -97,9 +107,12 @@ end
 
 local function check_endpoint(given, index)
     local where = ("endpoint %d"):format(index)
+    if type(given) == "table" and type(given.name) == "string" then
+        check_name(given.name, where)
+        where = "endpoint " .. given.name
+    end
     check_fields(given, FIELDS, where)
     check_name(given.name, where)
-    where = "endpoint " .. given.name
     if not TYPES[given.endpoint_type] then
         refuse(where, "endpoint_type can not be " .. check.show(given.endpoint_type),
             check.hint(tostring(given.endpoint_type), check.sorted_keys(TYPES)))
@@ -114,6 +127,8 @@ local function check_endpoint(given, index)
     local targets = not given.handler and targets_of(given, where) or nil
     local model = given.model or {}
     check_fields(model, MODEL_FIELDS, where .. ", model")
+    check_type(model.name, "string", "model.name", where)
+    check_type(model.provider, "string", "model.provider", where)
     return {
         name = given.name,
         endpoint_type = given.endpoint_type,
@@ -136,6 +151,15 @@ function config.check(given)
     local list, seen = {}, {}
     if type(given) ~= "table" or #given == 0 then
         error.raise { kind = "config", message = "a list of endpoints expected" }
+    end
+    for key in next, given do
+        if math.type(key) ~= "integer" or key < 1 or key > #given then
+            error.raise {
+                kind = "config",
+                message = ("a list of endpoints expected, without the field %s"):format(check.show(key)),
+                hint = "return { { name = ..., endpoint_type = ..., ... }, ... }",
+            }
+        end
     end
     for i, one in ipairs(given) do
         local endpoint = check_endpoint(one, i)
