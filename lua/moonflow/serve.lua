@@ -40,6 +40,8 @@ local VALUES = { ["--host"] = "host", ["--port"] = "port", ["--token-file"] = "t
 local FLAGS = { ["--log"] = "log", ["--help"] = "help", ["-h"] = "help" }
 local DEFAULT_PORT = 5000
 local TOKEN_MAX = 4096 -- bytes
+local SHOWN = 40       -- endpoints at the start: a reader that stops behind the URL must not hold it up
+local NAME_MAX = 60    -- bytes of a model's or a provider's name there
 local HANDLER_CPU = 5  -- seconds that a handler may compute without a wait: all others stand still
 
 local function misuse(message, hint)
@@ -192,9 +194,14 @@ local function announce(url, gateway, options)
     if not options.file then
         lines[2] = "a demonstration: no model is behind these endpoints, they answer by simple rules"
     end
-    for _, endpoint in ipairs(gateway.endpoints) do
+    local endpoints = gateway.endpoints
+    for i = 1, math.min(#endpoints, SHOWN) do
+        local endpoint = endpoints[i]
         lines[#lines + 1] = ("  %-20s %-20s %s/%s"):format(endpoint.name, endpoint.endpoint_type,
-            endpoint.model.provider, endpoint.model.name)
+            text.one_line(endpoint.model.provider, NAME_MAX), text.one_line(endpoint.model.name, NAME_MAX))
+    end
+    if #endpoints > SHOWN then
+        lines[#lines + 1] = ("  and %d more"):format(#endpoints - SHOWN)
     end
     lines[#lines + 1] = "for MLflow's clients: " .. url .. "    for OpenAI's: " .. url .. "/v1"
     print(table.concat(lines, "\n"))

@@ -110,6 +110,21 @@ describe("moonflow serve", function()
         os.remove(path)
     end)
 
+    it("serves thousands of endpoints to a reader that stops behind the URL", function()
+        local path = os.tmpname()
+        write(path, [[local list = {}
+            for i = 1, 3000 do
+                list[i] = { name = "e" .. i, endpoint_type = "llm/v1/chat", handler = function() return "x" end }
+            end
+            return list]])
+        local server <close> = serve(path)
+        local answer = assert(http.request { url = server.url .. "/health", timeout = 5 })
+        assert.equal(200, answer.status)
+        server:stop()
+        assert.matches("and 2960 more", server.rest)
+        os.remove(path)
+    end)
+
     it("wants the token that it was given, and does not tell it", function()
         local server <close> = serve("", "MOONFLOW_SERVE_TOKEN=the-secret-token")
         local refused = assert(ask(server.url))
