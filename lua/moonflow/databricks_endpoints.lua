@@ -10,9 +10,12 @@ local pipeline = require "moonflow.pipeline"
 local retry = require "moonflow.retry"
 local settings = require "moonflow.settings"
 local sys = require "moonflow.sys"
+local tables = require "moonflow.tables"
 local text = require "moonflow.text"
 local url = require "moonflow.url"
 local wait = require "moonflow.databricks_wait"
+
+local copy = tables.copy
 
 -- Failures of requests are raised bare: the method that the script called adds where, and the rest.
 local raise = _G.error
@@ -150,14 +153,6 @@ end
 
 local function misuse(message, hint)
     error.raise { kind = "usage", message = message, hint = hint }
-end
-
-local function copy(from)
-    local to = {}
-    for name, value in next, from do
-        to[name] = value
-    end
-    return to
 end
 
 -- What may be known to be wrong before it is sent

@@ -4,7 +4,10 @@ local base64 = require "moonflow.base64"
 local error = require "moonflow.error"
 local json = require "moonflow.json"
 local pipeline = require "moonflow.pipeline"
+local tables = require "moonflow.tables"
 local task = require "moonflow.task"
+
+local copy = tables.copy
 
 local embeddings = {}
 
@@ -42,14 +45,6 @@ local function split(inputs)
         part[#part + 1] = input
     end
     return parts
-end
-
-local function copy(from)
-    local to = {}
-    for name, value in next, from do
-        to[name] = value
-    end
-    return to
 end
 
 --- The request with another value among its inputs.

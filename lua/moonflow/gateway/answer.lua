@@ -7,7 +7,10 @@ local error = require "moonflow.error"
 local errors = require "moonflow.gateway.errors"
 local json = require "moonflow.json"
 local shape = require "moonflow.gateway.shape"
+local tables = require "moonflow.tables"
 local whole = require "moonflow.gateway.whole"
+
+local copy = tables.copy
 
 local to_json = whole.to_json
 local raise = _G.error
@@ -21,14 +24,6 @@ local EVENTS = {
 }
 
 local DONE = "data: [DONE]\n\n"
-
-local function copy(from)
-    local to = {}
-    for name, value in next, from do
-        to[name] = value
-    end
-    return to
-end
 
 --- A failure for the log. What is no error object comes from a handler's code: it says which endpoint.
 local function explain(endpoint, failure, streams)

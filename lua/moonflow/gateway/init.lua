@@ -267,13 +267,6 @@ local function add_routes(routes, endpoint)
     add("/v1/models/" .. name, get(get_model))
 end
 
---- The text behind percent signs.
-local function decode(path)
-    return (path:gsub("%%(%x%x)", function(digits)
-        return string.char(tonumber(digits, 16))
-    end))
-end
-
 --- The route of a decoded path, and the name in the path where no endpoint has it.
 local function find_route(routes, path)
     local route = routes[path]
@@ -355,7 +348,7 @@ end
 
 --- Answers a request for which there is no route as its path came.
 local function handle_other(self, request, face)
-    local path = decode(request.path)
+    local path = pages.decode(request.path)
     local route, name = find_route(self.routes, path)
     if route then
         return route, name

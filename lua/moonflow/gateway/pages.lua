@@ -41,8 +41,11 @@ function pages.model(endpoint, created)
     return { id = endpoint.name, object = "model", created = created, owned_by = endpoint.model.provider }
 end
 
-local function unescape(word)
-    return (word:gsub("+", " "):gsub("%%(%x%x)", function(digits)
+--- The text behind percent signs; one that is no two digits is a percent sign.
+---@param encoded string
+---@return string
+function pages.decode(encoded)
+    return (encoded:gsub("%%(%x%x)", function(digits)
         return string.char(tonumber(digits, 16))
     end))
 end
@@ -53,7 +56,7 @@ local function token_in(query)
     for given in ("&" .. query):gmatch("&page_token=([^&]*)") do
         token = given
     end
-    return token and unescape(token)
+    return token and pages.decode((token:gsub("+", " ")))
 end
 
 --- How many endpoints stand before the page of a token; nil where it is no token.

@@ -102,41 +102,43 @@ local function item(given)
     return { object = "embedding", embedding = given.embedding, index = given.index }
 end
 
-local wholes = {
-    ["llm/v1/chat"] = function(answer, provider)
+--- The form of a chat's answers, whole or in parts, of which only the choices differ.
+local function chat_form(choice)
+    return function(answer, provider)
         return {
             id = or_null(answer.id), object = answer.object, created = answer.created, model = answer.model,
-            choices = map(answer.choices, chat_choice), usage = chat_usage(answer.usage), provider = provider,
+            choices = map(answer.choices, choice), usage = chat_usage(answer.usage), provider = provider,
         }
-    end,
-    ["llm/v1/completions"] = function(answer)
+    end
+end
+
+--- The form of completions, whole or in parts, of which only the object differs.
+local function text_form(object)
+    return function(answer)
         return {
-            id = or_null(answer.id), object = "text_completion", created = answer.created, model = answer.model,
+            id = or_null(answer.id), object = object, created = answer.created, model = answer.model,
             choices = map(answer.choices, text_choice), usage = text_usage(answer.usage),
         }
-    end,
-    ["llm/v1/embeddings"] = function(answer)
-        local usage = answer.usage
-        return {
-            object = "list", data = map(answer.data, item), model = answer.model,
-            usage = { prompt_tokens = or_null(usage.prompt_tokens), total_tokens = or_null(usage.total_tokens) },
-        }
-    end,
+    end
+end
+
+local function embeddings_form(answer)
+    local usage = answer.usage
+    return {
+        object = "list", data = map(answer.data, item), model = answer.model,
+        usage = { prompt_tokens = or_null(usage.prompt_tokens), total_tokens = or_null(usage.total_tokens) },
+    }
+end
+
+local wholes = {
+    ["llm/v1/chat"] = chat_form(chat_choice),
+    ["llm/v1/completions"] = text_form("text_completion"),
+    ["llm/v1/embeddings"] = embeddings_form,
 }
 
 local parts = {
-    ["llm/v1/chat"] = function(chunk, provider)
-        return {
-            id = or_null(chunk.id), object = chunk.object, created = chunk.created, model = chunk.model,
-            choices = map(chunk.choices, chat_part), usage = chat_usage(chunk.usage), provider = provider,
-        }
-    end,
-    ["llm/v1/completions"] = function(chunk)
-        return {
-            id = or_null(chunk.id), object = "text_completion_chunk", created = chunk.created, model = chunk.model,
-            choices = map(chunk.choices, text_choice), usage = text_usage(chunk.usage),
-        }
-    end,
+    ["llm/v1/chat"] = chat_form(chat_part),
+    ["llm/v1/completions"] = text_form("text_completion_chunk"),
 }
 
 --- A whole answer, complete, in MLflow's form.

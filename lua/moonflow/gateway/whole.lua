@@ -3,7 +3,9 @@
 local base64 = require "moonflow.base64"
 local check = require "moonflow.check"
 local json = require "moonflow.json"
+local tables = require "moonflow.tables"
 
+local copy = tables.copy
 local null = json.null
 local raise = _G.error
 
@@ -66,14 +68,6 @@ function whole.to_json(value)
         raise("the answer has no form in JSON: " .. failure.message, 0)
     end
     return text
-end
-
-local function copy(from)
-    local to = {}
-    for name, value in next, from do
-        to[name] = value
-    end
-    return to
 end
 
 --- An id that no other answer has.
