@@ -163,15 +163,7 @@ local function run(case)
     }
     return conformance.run(case.replies, HEADERS, variables, function(_, outcome)
         local client = deployments.get_deploy_client "databricks"
-        if not case.stream then
-            outcome.result = client[method](client, args)
-            return
-        end
-        local stream <close> = client:predict_stream(args)
-        outcome.result = json.array {}
-        for chunk in stream do
-            outcome.result[#outcome.result + 1] = chunk
-        end
+        conformance.call(client, method, args, outcome)
     end)
 end
 

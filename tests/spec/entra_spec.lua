@@ -484,23 +484,7 @@ describe("entra.token", function()
 
         local function open(environ, answers)
             environ.PATH = dir
-            world = fake.world { environ = environ, answers = answers }
-            local transport = package.loaded["moonflow._http"]
-            local perform = transport.perform
-            function transport.perform(...)
-                local response, err = perform(...)
-                if response then
-                    local body = response.body
-                    response.body = setmetatable({}, {
-                        __close = function() end,
-                        __tostring = function() return body end,
-                    })
-                end
-                return response, err
-            end
-            function transport.parse_head()
-                return "", {}
-            end
+            world = fake.world({ environ = environ, answers = answers }):speak_http()
         end
 
         local GRANTED = { json = { access_token = TOKEN, expires_in = 3600 } }

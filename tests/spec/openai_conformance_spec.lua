@@ -2,7 +2,6 @@
 -- tests/conformance/openai_cases.json against the record that openai_client.py made of it.
 local conformance = require "support.conformance"
 local deployments = require "moonflow.deployments"
-local json = require "moonflow.json"
 local probe = require "support.probe"
 
 local HEADERS = { "authorization", "api-key", "content-type", "accept", "openai-organization", "openai-project" }
@@ -85,15 +84,7 @@ local function run(case)
     end
     return conformance.run(case.replies, HEADERS, variables, function(url, outcome)
         local client = deployments.get_deploy_client((ours.target:gsub("SERVER_URL", url)))
-        if ours.method ~= "predict_stream" then
-            outcome.result = client[ours.method](client, ours.args)
-            return
-        end
-        local stream <close> = client:predict_stream(ours.args)
-        outcome.result = json.array {}
-        for chunk in stream do
-            outcome.result[#outcome.result + 1] = chunk
-        end
+        conformance.call(client, ours.method, ours.args, outcome)
     end)
 end
 

@@ -129,4 +129,22 @@ function conformance.run(replies, headers, variables, call)
     return replaced(outcome, server.url, SERVER)
 end
 
+--- Calls a method and puts what it gives into outcome.result: of a stream, the list of its chunks, also of one
+-- that raises later.
+---@param client table
+---@param method string
+---@param args table
+---@param outcome table
+function conformance.call(client, method, args, outcome)
+    if method ~= "predict_stream" then
+        outcome.result = client[method](client, args)
+        return
+    end
+    local stream <close> = client:predict_stream(args)
+    outcome.result = json.array {}
+    for chunk in stream do
+        outcome.result[#outcome.result + 1] = chunk
+    end
+end
+
 return conformance
