@@ -22,6 +22,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the sources
+import serve  # noqa: E402
 import servers  # noqa: E402
 
 HERE = servers.HERE
@@ -48,8 +49,10 @@ class Bench:
         https = servers.start_https(work)
         self.nginx, self.https_url, self.bundle, self.directory = https or (None, None, None, None)
         self.modules = {}
+        self.serving = serve.Serving(self.moonflow, self.peers, self.python, work, 1 if quick else 3)
 
     def close(self):
+        self.serving.close()
         self.http.stdin.close()
         self.http.wait()
         if self.nginx:
@@ -317,6 +320,7 @@ RATIOS = [
     ("floats-json", "100 x 1536 of floats / Python's json", Bench.decode_float_moonflow, Bench.decode_float_python,
      None),
     ("embeddings", "predict of 100 x 1536, CPU / Python's openai", Bench.embed_moonflow, Bench.embed_openai, None),
+    *serve.ROWS,
 ]
 SINGLE = ["json", "memory", "streams", "soak", "instructions"]
 
