@@ -130,8 +130,8 @@ local function directory_of(file)
     return file:match("^(.*)/[^/]*$") or "."
 end
 
-local function config_error(file, message)
-    error.raise { kind = "config", message = ("%s: %s"):format(file, message) }
+local function config_error(message)
+    error.raise { kind = "config", message = message }
 end
 
 local function read_endpoints(file)
@@ -140,11 +140,11 @@ local function read_endpoints(file)
     end
     local chunk, message = loadfile(file, "t")
     if not chunk then
-        config_error(file, message)
+        config_error(message) -- Lua names the file in it
     end
     local endpoints = chunk()
     if type(endpoints) ~= "table" then
-        config_error(file, "it must return a list of endpoints, not " .. type(endpoints))
+        config_error(("%s: it must return a list of endpoints, not %s"):format(file, type(endpoints)))
     end
     return endpoints
 end
