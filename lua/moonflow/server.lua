@@ -13,6 +13,7 @@ local sys = require "moonflow.sys"
 local text = require "moonflow.text"
 
 local raise = _G.error
+local traceback = debug.traceback -- leaves what is no string as it is
 
 local server = {}
 
@@ -47,13 +48,6 @@ local function complain(self, request, failure)
     local ok, said = pcall(tostring, failure)
     said = ok and said or "an error whose text can not be had"
     pcall(self.log, ("%s %s: %s"):format(request.method, text.one_line(request.path, 200), text.clean(said, 10000)))
-end
-
-local function with_traceback(failure)
-    if type(failure) == "string" then
-        return debug.traceback(failure, 2)
-    end
-    return failure
 end
 
 local function is_callable(value)
@@ -128,7 +122,7 @@ local function serve_one(self, id, exchange)
     local held <close> = exchange
     local request = held:request()
     if request then
-        local ok, failure = xpcall(answer, with_traceback, self, held, request)
+        local ok, failure = _task.guard(answer, traceback, self, held, request)
         if not ok then
             if failure ~= server.CUT then
                 complain(self, request, failure)

@@ -1,4 +1,5 @@
-/* moonflow._chat: the part of chat.lua and collector.lua that runs for every chunk of every stream.
+/* moonflow._chat: the part of chat.lua and collector.lua that runs for every chunk of every stream,
+ * and of gateway/whole.lua that reads every text.
  * It knows one kind of chunk, the one that most are: a piece of text for a choice that has begun.
  * All others it leaves to the Lua files, untouched. */
 #include <stdbool.h>
@@ -129,7 +130,29 @@ static int l_add(lua_State *L) {
     return 1;
 }
 
-static const luaL_Reg functions[] = {{"text", l_text}, {"add", l_add}, {NULL, NULL}};
+/* The white space of the C locale, whatever the process has. */
+static bool is_space(char c) {
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+/* words(text, in_word?) -> how many words begin in it; in_word: it goes on where one may not have
+ * ended */
+static int l_words(lua_State *L) {
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    bool in_word = lua_toboolean(L, 2);
+    lua_Integer count = 0;
+    for (size_t i = 0; i < len; i++) {
+        bool space = is_space(text[i]);
+        count += !space && !in_word;
+        in_word = !space;
+    }
+    lua_pushinteger(L, count);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"text", l_text}, {"add", l_add}, {"words", l_words}, {NULL, NULL}};
 
 int luaopen_moonflow__chat(lua_State *L) {
     static const char *const NAMES[NAME_COUNT] = {"choices", "index", "delta",   "content",

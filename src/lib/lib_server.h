@@ -1,5 +1,6 @@
 /* The HTTP server under moonflow._server: libmicrohttpd in the loop of the task runtime. Plain C
- * that never touches Lua (lib_server_daemon.c, lib_server_head.c); lib_server.c is its Lua face.
+ * that never touches Lua (lib_server_daemon.c, lib_server_exchange.c, lib_server_head.c), and its
+ * Lua face (lib_server.c, lib_server_request.c).
  *
  * An exchange is one request and its answer. It is made when the request's first line is there,
  * belongs to the daemon until its connection is done with it, and to Lua from when it is handed out
@@ -137,5 +138,24 @@ const struct guard_refusal *server_check_head(struct exchange *x, struct MHD_Con
 
 /* Lua lets go of it. */
 void exchange_release(struct exchange *x);
+
+/* For the daemon (lib_server_daemon.c). Frees it where nobody holds it any more. */
+void exchange_free(struct exchange *x);
+
+/* Puts it where Lua looks, once. */
+void exchange_enqueue(struct exchange *x);
+
+/* Nobody will read more of the answer. */
+void exchange_lose(struct exchange *x);
+
+/* The daemon leaves its connection alone, and goes on with it. */
+void exchange_suspend(struct exchange *x);
+void exchange_resume(struct exchange *x);
+
+/* The Lua face. The class of exchanges, whose methods are in lib_server_request.c; the userdata of
+ * a new one, which keeps the server that is at stack index 1; and a class as all of them are. */
+void server_open_exchanges(lua_State *L);
+void server_push_exchange(lua_State *L, struct exchange *x);
+void server_new_class(lua_State *L, const char *name, const luaL_Reg *methods, lua_CFunction close);
 
 #endif

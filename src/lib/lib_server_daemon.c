@@ -1,7 +1,8 @@
+/* The daemon: requests as libmicrohttpd tells of them, connections, and their source of the loop.
+ */
 #include "lib/lib_server.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,148 +13,10 @@
 enum {
     EVENTS = 64,            /* taken from the descriptor at once */
     DROPPED_MORE = 1 << 20, /* bytes of a body beyond twice its limit */
-    BLOCK = 16 * 1024,      /* bytes that the daemon asks a streamed body for */
     SPARE_CONNECTIONS = 16  /* beyond the limit, so that there is room to close an older one */
 };
 
 static const int64_t SWEEP_EVERY = 500 * 1000000;
-
-/* Exchanges */
-
-static void free_exchange(struct exchange *x) {
-    if (x->in_daemon || x->in_lua || x->queued) {
-        return;
-    }
-    if (x->response != NULL) {
-        MHD_destroy_response(x->response);
-    }
-    buf_free(&x->body);
-    buf_free(&x->out);
-    free(x->target);
-    free(x);
-}
-
-/* Puts it where Lua looks, once. */
-static void enqueue(struct exchange *x) {
-    struct server *s = x->server;
-    if (x->queued || s == NULL) {
-        return;
-    }
-    x->queued = true;
-    x->next = NULL;
-    if (s->last_queued != NULL) {
-        s->last_queued->next = x;
-    } else {
-        s->first_queued = x;
-    }
-    s->last_queued = x;
-    s->api->wake(&s->arrived);
-}
-
-struct exchange *server_next(struct server *s) {
-    struct exchange *x = s->first_queued;
-    if (x != NULL) {
-        s->first_queued = x->next;
-        if (s->first_queued == NULL) {
-            s->last_queued = NULL;
-        }
-        x->queued = false;
-    }
-    return x;
-}
-
-/* Nobody will read more of the answer. */
-static void lose(struct exchange *x) {
-    if (x->gone) {
-        return;
-    }
-    x->gone = true;
-    if (x->in_lua) {
-        enqueue(x);
-        x->server->api->wake(&x->room);
-    }
-}
-
-static void suspend(struct exchange *x) {
-    MHD_suspend_connection(x->connection->mhd);
-    x->suspended = true;
-}
-
-static void resume(struct exchange *x) {
-    if (x->suspended && x->connection != NULL) {
-        x->suspended = false;
-        x->server->must_run = true;
-        MHD_resume_connection(x->connection->mhd);
-    }
-}
-
-void exchange_answer(struct exchange *x, unsigned status, struct MHD_Response *response) {
-    x->state = EXCHANGE_ENDED;
-    x->status = status;
-    x->response = response;
-    resume(x);
-}
-
-void exchange_stream(struct exchange *x, unsigned status) {
-    x->state = EXCHANGE_STREAM;
-    x->status = status;
-    if (strcmp(x->method, "HEAD") == 0 || status == MHD_HTTP_NOT_MODIFIED) {
-        /* no chunks: the daemon would send their end, where there is no body */
-        MHD_set_response_options(x->response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-    }
-    resume(x);
-}
-
-void exchange_wrote(struct exchange *x) {
-    resume(x);
-}
-
-void exchange_finish(struct exchange *x, bool cut) {
-    x->state = EXCHANGE_ENDED;
-    x->cut = cut;
-    resume(x);
-}
-
-void exchange_release(struct exchange *x) {
-    if (x->state == EXCHANGE_WAITING || x->state == EXCHANGE_STREAM) {
-        exchange_finish(x, true);
-    }
-    x->in_lua = false;
-    free_exchange(x);
-}
-
-/* The body of a stream: what was written, else the end, else the connection sleeps. */
-static ssize_t read_stream(void *ctx, uint64_t position, char *to, size_t max) {
-    struct exchange *x = ctx;
-    (void)position;
-    size_t n = x->out.len - x->taken;
-    if (x->gone || (x->cut && n == 0)) {
-        return MHD_CONTENT_READER_END_WITH_ERROR;
-    }
-    if (n > 0) {
-        n = n < max ? n : max;
-        memcpy(to, x->out.data + x->taken, n);
-        x->taken += n;
-        if (x->taken == x->out.len) {
-            buf_clear(&x->out);
-            x->taken = 0;
-        }
-        if (x->in_lua && x->out.len - x->taken <= SERVER_WINDOW / 2) {
-            x->server->api->wake(&x->room);
-        }
-        return (ssize_t)n;
-    }
-    if (x->state == EXCHANGE_ENDED) {
-        return MHD_CONTENT_READER_END_OF_STREAM;
-    }
-    suspend(x);
-    return 0;
-}
-
-struct MHD_Response *exchange_new_stream(struct exchange *x) {
-    x->response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, BLOCK, read_stream, x, NULL);
-    return x->response;
-}
 
 /* Requests: what the daemon calls */
 
@@ -261,8 +124,8 @@ static enum MHD_Result on_request(void *ctx, struct MHD_Connection *mhd, const c
     }
     x->state = EXCHANGE_WAITING;
     x->started = x->server->api->now();
-    suspend(x);
-    enqueue(x);
+    exchange_suspend(x);
+    exchange_enqueue(x);
     return MHD_YES;
 }
 
@@ -280,9 +143,9 @@ static void on_completed(void *ctx, struct MHD_Connection *mhd, void **of_reques
     x->connection = NULL;
     x->in_daemon = false;
     if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK || x->state == EXCHANGE_STREAM) {
-        lose(x);
+        exchange_lose(x);
     }
-    free_exchange(x);
+    exchange_free(x);
 }
 
 /* Connections */
@@ -292,8 +155,8 @@ static void hang_up(struct connection *c) {
     shutdown(c->fd, SHUT_RDWR);
     c->left = true;
     if (c->exchange != NULL && c->exchange->suspended) {
-        lose(c->exchange);
-        resume(c->exchange);
+        exchange_lose(c->exchange);
+        exchange_resume(c->exchange);
     }
     c->server->must_run = true;
 }
@@ -388,7 +251,7 @@ static void sweep(struct server *s, int64_t now) {
         } else if (x != NULL && x->state == EXCHANGE_WAITING && !x->is_late && x->in_lua &&
                    now - x->started > s->limits.handler_timeout) {
             x->is_late = true;
-            enqueue(x);
+            exchange_enqueue(x);
         }
     }
     s->sweep_at = now + SWEEP_EVERY;
@@ -506,8 +369,8 @@ void server_stop_listening(struct server *s) {
 static void resume_all(struct server *s) {
     for (struct connection *c = s->first; c != NULL; c = c->next) {
         if (c->exchange != NULL) {
-            lose(c->exchange);
-            resume(c->exchange);
+            exchange_lose(c->exchange);
+            exchange_resume(c->exchange);
         }
     }
 }
@@ -518,7 +381,7 @@ void server_stop(struct server *s) {
         MHD_stop_daemon(s->daemon); /* closes the socket as well, unless it listens no more */
         s->daemon = NULL;
         for (struct exchange *x = server_next(s); x != NULL; x = server_next(s)) {
-            free_exchange(x);
+            exchange_free(x);
         }
     } else if (s->listen_fd >= 0) {
         close(s->listen_fd);

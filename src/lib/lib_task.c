@@ -410,6 +410,22 @@ static int l_drain(lua_State *L) {
     return 2;
 }
 
+/*** For hosts: takes a task that failed and that nobody has waited for.
+ * @return true, the error value and a traceback; false where there is none */
+static int l_take_failure(lua_State *L) {
+    if (!find_live(L, true)) {
+        lua_pushboolean(L, 0);
+        return 1;
+    }
+    struct task *t = lua_touserdata(L, -1);
+    t->observed = true;
+    release_task(L, t);
+    push_failure(L, -1);
+    lua_pushboolean(L, 1);
+    lua_replace(L, -4);
+    return 3;
+}
+
 /*** For hosts: cancels every task. */
 static int l_close(lua_State *L) {
     while (find_live(L, false)) {
@@ -454,13 +470,39 @@ static int l_watch(lua_State *L) {
     return 0;
 }
 
+static int guarded(lua_State *L, int status, lua_KContext ctx) {
+    runtime_release(L, runtime_get(L));
+    if (status == LUA_OK || status == LUA_YIELD) {
+        return lua_gettop(L) - (int)ctx;
+    }
+    lua_pushboolean(L, 0);
+    lua_insert(L, -2);
+    return 2;
+}
+
+/*** For hosts: as xpcall. What the watch raised ends with the call, however often it was caught.
+ * @param fn a function
+ * @param handler the message handler
+ * @return true and the results of fn(...), or false and what the handler returned */
+static int l_guard(lua_State *L) {
+    enum { FN = 1, HANDLER, OK };
+    luaL_checktype(L, HANDLER, LUA_TFUNCTION);
+    int arguments = lua_gettop(L) - HANDLER;
+    lua_pushboolean(L, 1);
+    lua_pushvalue(L, FN);
+    lua_rotate(L, OK, 2);
+    return guarded(L, lua_pcallk(L, arguments, LUA_MULTRET, HANDLER, HANDLER, guarded), HANDLER);
+}
+
 static const luaL_Reg functions[] = {
     {"watch", l_watch},
+    {"guard", l_guard},
     {"spawn", l_spawn},
     {"sleep", l_sleep},
     {"join", l_join},
     {"run", l_run},
     {"drain", l_drain},
+    {"take_failure", l_take_failure},
     {"close", l_close},
     {"wait_input", l_wait_input},
     {"acknowledge", l_acknowledge},

@@ -183,6 +183,12 @@ static void raise_cancelled(lua_State *L, const char *message) {
 
 static void on_hook(lua_State *L, lua_Debug *ar);
 
+/* Whether code of this run that was told to end goes on all the same. */
+static bool is_stubborn(const struct runtime *rt) {
+    enum { TICKS = 2 };
+    return rt->holds >= TICKS;
+}
+
 /* Makes the hook fire in `L`: at once for the first time, then after ever fewer instructions. That
  * is enough at first for code that cleans up, and too little in the end for a loop round pcall. The
  * main thread is left alone: what runs there is the host, which has to go on. */
@@ -192,13 +198,14 @@ static void arm(struct runtime *rt, lua_State *L) {
     if (L == rt->main) {
         return;
     }
-    bool hurry = rt->interrupts > 1 || rt->deliveries > LAST;
-    lua_sethook(L, on_hook, LUA_MASKCOUNT, patience[hurry ? LAST : rt->deliveries]);
+    int raised = rt->interrupts > 0 ? rt->deliveries : rt->holds - 1;
+    bool hurry = rt->interrupts > 1 || raised > LAST;
+    lua_sethook(L, on_hook, LUA_MASKCOUNT, patience[hurry ? LAST : raised]);
 }
 
 /* As arm, for a thread about to run: one that is armed goes on counting. */
 static void keep_armed(struct runtime *rt, lua_State *L) {
-    if (rt->interrupts > 0 && lua_gethook(L) != on_hook) {
+    if ((rt->interrupts > 0 || is_stubborn(rt)) && lua_gethook(L) != on_hook) {
         arm(rt, L);
     }
 }
@@ -210,6 +217,19 @@ static void deliver_interrupt(lua_State *L, struct runtime *rt) {
     raise_cancelled(L, "interrupted");
 }
 
+/* Raises what the watch found. Whoever catches it has another tick to end; after that it is raised
+ * again and again, as the interrupt is. */
+static void deliver_hold(lua_State *L, struct runtime *rt) {
+    struct error err;
+    rt->is_held = 0;
+    rt->holds++;
+    if (is_stubborn(rt)) {
+        arm(rt, L);
+    }
+    error_set(&err, ERROR_TIMEOUT, NULL, "this code computes for too long without a wait");
+    lib_raise(L, &err);
+}
+
 static void on_hook(lua_State *L, lua_Debug *ar) {
     struct runtime *rt = runtime_get(L);
     (void)ar;
@@ -218,11 +238,16 @@ static void on_hook(lua_State *L, lua_Debug *ar) {
         return;
     }
     lua_sethook(L, NULL, 0, 0);
-    if (rt->is_held) {
-        struct error err;
-        rt->is_held = 0;
-        error_set(&err, ERROR_TIMEOUT, NULL, "this code computes for too long without a wait");
-        lib_raise(L, &err);
+    if (rt->is_held || is_stubborn(rt)) {
+        deliver_hold(L, rt);
+    }
+}
+
+void runtime_release(lua_State *L, struct runtime *rt) {
+    rt->is_held = 0;
+    rt->holds = 0;
+    if (rt->interrupts == 0 && lua_gethook(L) == on_hook) {
+        lua_sethook(L, NULL, 0, 0);
     }
 }
 
@@ -377,6 +402,7 @@ static void run_task(lua_State *L, struct task *t) {
     rt->running = t;
     rt->runs++;
     rt->is_held = 0;
+    rt->holds = 0;
     t->state = TASK_RUNNING;
     int status = runtime_resume(rt, t->co, L, t->arguments, &results);
     t->arguments = 0;

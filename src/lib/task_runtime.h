@@ -52,6 +52,7 @@ struct runtime {
     volatile unsigned runs;           /* how often a task was resumed */
     volatile unsigned watched_run;    /* the run that the last tick of the watch has seen */
     volatile sig_atomic_t is_held;    /* a task has run for a whole tick without a wait */
+    int holds;                        /* how often that was raised in this run */
 };
 
 /* The runtime of this state, which is open. [-0, +0, -] */
@@ -64,9 +65,13 @@ void runtime_open(lua_State *L);
 int64_t runtime_now(void);
 
 /* Ends code that computes for so many seconds of CPU time, up to twice as many, without a wait: an
- * error is raised in it, once in this time. For servers, where one handler would stop all others.
- * [-0, +0, -] */
+ * error is raised in it. Where it goes on for as long again, each further call that catches the
+ * error meets it anew, until the task waits or ends, or the call of runtime_release. For servers,
+ * where one handler would stop all others. [-0, +0, -] */
 void runtime_watch(struct runtime *rt, double seconds);
+
+/* What the watch raised is dealt with: the code that runs now is not to be stopped. [-0, +0, -] */
+void runtime_release(lua_State *L, struct runtime *rt);
 
 /* One turn of the loop: runs what is ready, moves bytes, and waits where nothing is ready. False
  * where every task waits and nothing can wake one. [-0, +0, m] */

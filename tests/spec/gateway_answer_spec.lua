@@ -150,6 +150,16 @@ describe("gateway.answer", function()
             assert.same({ choices = { { message = { content = "a" } } } }, value)
         end)
 
+        it("counts as words what white space parts", function()
+            local count = require("moonflow.gateway.whole").words
+            local texts = { "", " ", "a", " a", "a ", "a b", "a\tb\nc\vd\fe\rf", "\0", "a\0b c", "\u{A0}", "\u{85}x y" }
+            for _, text in ipairs(texts) do
+                local words = select(2, text:gsub("%S+", ""))
+                assert.equal(words, count(text), text)
+                assert.equal(text:find("^%S") and words - 1 or words, count(text, true), text)
+            end
+        end)
+
         it("counts words of parts and of several choices", function()
             local inputs = { messages = {
                 { role = "system", content = "a b" },

@@ -5,6 +5,7 @@ local json = require "moonflow.json"
 local scalar = require "moonflow.gateway.scalar"
 local text = require "moonflow.text"
 
+local math_type = math.type
 local null = json.null
 local is_array = json.is_array
 
@@ -38,7 +39,7 @@ end
 function Report:check(check, owner, key)
     local value = owner[key]
     local used = check(value, self)
-    if used ~= value or math.type(used) ~= math.type(value) then
+    if used ~= value or math_type(used) ~= math_type(value) then
         self.edits[#self.edits + 1] = { owner, key, used }
     end
 end

@@ -6,6 +6,7 @@ local json = require "moonflow.json"
 local tables = require "moonflow.tables"
 
 local copy = tables.copy
+local words_in = require("moonflow._chat").words
 local null = json.null
 local raise = _G.error
 
@@ -85,8 +86,7 @@ end
 function whole.words(given, in_word)
     local count = 0
     if type(given) == "string" then
-        count = select(2, given:gsub("%S+", ""))
-        return in_word and given:find("^%S") and count - 1 or count
+        return words_in(given, in_word)
     end
     for _, part in ipairs(type(given) == "table" and given or {}) do
         count = count + (type(part) == "table" and whole.words(part.text) or 0)
