@@ -7,8 +7,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly AIMOCK_VERSION=1.43.0
 readonly STEADY_VERSION=0.22.2
-readonly BUILD_PACKAGES=(gcc libc6-dev cmake make liblua5.4-dev libcurl4-openssl-dev lua-cjson-dev
-    libmicrohttpd-dev ca-certificates)
+readonly BUILD_PACKAGES=(gcc libc6-dev cmake make liblua5.4-dev libcurl4-openssl-dev lua-cjson-dev lua-argparse
+    libedit-dev libmicrohttpd-dev ca-certificates)
 
 work=$(mktemp -d) # logs and files of this run
 servers=()        # process groups to stop

@@ -10,10 +10,10 @@
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 
 readonly SUITES=(build unit lua stock json style fuzz sanitize install)
-readonly TEST_PACKAGES=(iproute2 lua5.4 lua-busted lua-cjson lua-check clang clang-format openssl locales)
+readonly TEST_PACKAGES=(iproute2 lua5.4 lua-busted lua-cjson lua-check clang clang-format openssl locales tmux)
 readonly FUZZ_SECONDS=${MOONFLOW_FUZZ_SECONDS:-10}
 # Specs that need no program around them: they pass in a stock lua5.4 as well.
-readonly STOCK_SPECS='auth|azure|base64|chat|chat_chunks|client|config|credentials|databricks|databricks_auth_cases|databricks_auth_oauth|databricks_auth_programs|databricks_data_plane|databricks_endpoints|databricks_errors|databricks_wait|deployments|embeddings|entra|env|error|gateway_routes|http|injection|json|openai|openai_failures|pipeline|process|raw|responses_api|retries|server|server_end|server_exchange|server_wire|signal|stream|stream_content|stream_faults|sys|target|task|tokens|url'
+readonly STOCK_SPECS='auth|azure|base64|chat|chat_chunks|cli_completion|cli_doctor|cli_help|client|config|credentials|databricks|databricks_auth_cases|databricks_auth_oauth|databricks_auth_programs|databricks_data_plane|databricks_endpoints|databricks_errors|databricks_wait|deployments|embeddings|entra|env|error|gateway_routes|http|injection|json|openai|openai_failures|pipeline|process|raw|repl_complete|repl_history|repl_show|responses_api|retries|server|server_end|server_exchange|server_wire|signal|stream|stream_content|stream_faults|sys|target|task|token_cache|tokens|url|wire|wire_curl|workspace|workspace_query'
 
 passed=0
 failed=0

@@ -20,7 +20,9 @@
 
 int luaopen_cjson(lua_State *L);
 int luaopen_cjson_safe(lua_State *L);
+static int open_crypt(lua_State *L);
 static int open_http(lua_State *L);
+static int open_line(lua_State *L);
 static int open_server(lua_State *L);
 static int open_host(lua_State *L);
 
@@ -28,7 +30,9 @@ static const luaL_Reg modules[] = {
     {"cjson", luaopen_cjson},
     {"cjson.safe", luaopen_cjson_safe},
     {"moonflow._chat", luaopen_moonflow__chat},
+    {"moonflow._crypt", open_crypt},
     {"moonflow._http", open_http},
+    {"moonflow._line", open_line},
     {"moonflow._process", luaopen_moonflow__process},
     {"moonflow._server", open_server},
     {"moonflow._signal", luaopen_moonflow__signal},
@@ -77,8 +81,18 @@ static int open_library(lua_State *L, const char *file, const char *function, co
     return 1;
 }
 
+static int open_crypt(lua_State *L) {
+    return open_library(L, "lib/moonflow/_crypt.so", "luaopen_moonflow__crypt",
+                        "hashes (they are built where libcrypt is)");
+}
+
 static int open_http(lua_State *L) {
     return open_library(L, "lib/moonflow/_http.so", "luaopen_moonflow__http", "transport");
+}
+
+static int open_line(lua_State *L) {
+    return open_library(L, "lib/moonflow/_line.so", "luaopen_moonflow__line",
+                        "line editor (it is built where libedit is)");
 }
 
 static int open_server(lua_State *L) {
@@ -300,6 +314,28 @@ static int call_and_report(lua_State *L, int arguments) {
     return code;
 }
 
+/* Runs a session at the terminal, with the options on top of the stack. [-1, +0, e] */
+static void run_repl(lua_State *L) {
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "moonflow.repl");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "run");
+    lua_pushvalue(L, -3);
+    lua_call(L, 1, 0);
+    lua_pop(L, 2);
+}
+
+/* The command `repl` runs as a task, as all commands do; the session that it asks for can not. */
+static void run_requested_repl(lua_State *L) {
+    int base = lua_gettop(L);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "moonflow.repl");
+    if (lua_istable(L, -1) && lua_getfield(L, -1, "requested") == LUA_TTABLE) {
+        run_repl(L);
+    }
+    lua_settop(L, base);
+}
+
 int host_run(lua_State *L, int argc, char **argv) {
     enum { INTERRUPTED = 130 };
     push_function(L, "moonflow._task", "run");
@@ -313,6 +349,9 @@ int host_run(lua_State *L, int argc, char **argv) {
         push_function(L, "moonflow._task", "drain");
         code = call_and_report(L, 0);
     }
+    if (code == 0) {
+        run_requested_repl(L);
+    }
     push_function(L, "moonflow._task", "close");
     lua_call(L, 0, 0);
     push_function(L, "moonflow._task", "acknowledge");
@@ -323,11 +362,7 @@ int host_run(lua_State *L, int argc, char **argv) {
 }
 
 int host_repl(lua_State *L) {
-    lua_getglobal(L, "require");
-    lua_pushliteral(L, "moonflow.repl");
-    lua_call(L, 1, 1);
-    lua_getfield(L, -1, "run");
-    lua_call(L, 0, 0);
-    lua_pop(L, 1);
+    lua_newtable(L);
+    run_repl(L);
     return 0;
 }

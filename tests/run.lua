@@ -14,6 +14,9 @@ if os.getenv("MOONFLOW_GC") == "stress" then
     collectgarbage("incremental", 1, 400, 10)
 end
 
+-- Tokens that a test was given are kept for no later run; tests of that say so themselves.
+require("moonflow.env").MOONFLOW_TOKEN_CACHE = "0"
+
 -- A helper can not see the `pending` that busted puts into a test's environment: keep it for them.
 local new_core = require "busted.core"
 package.loaded["busted.core"] = function()

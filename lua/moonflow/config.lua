@@ -63,6 +63,8 @@ config.variables = {
     { name = "AZURE_OPENAI_AD_TOKEN", type = "string", doc = "token of Entra ID, before both keys" },
     { name = "MOONFLOW_ALLOW_INSECURE_HTTP", type = "bool", default = false,
         doc = "send credentials over plain http to other machines too" },
+    { name = "MOONFLOW_TOKEN_CACHE", type = "bool", default = true,
+        doc = "keep tokens of applications for later runs, in moonflow/ of XDG_CACHE_HOME or ~/.cache" },
     { name = "MOONFLOW_PLUGIN_PATH", type = "string", doc = "directories of plugins, with \":\" between" },
 }
 

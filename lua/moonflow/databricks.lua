@@ -114,11 +114,26 @@ end
 ---@field source string what named both
 ---@field config moonflow.DatabricksConfig
 
---- Asks nobody. Raises where no workspace or no way to log in is configured.
+--- The workspace's host, where only its id in Azure is configured. Where that leads to none, the error
+--- that no host is set says why.
+local function find_in_azure(found)
+    local host, err = require("moonflow.databricks.azure").find_host(found)
+    if host then
+        config.set_host(found, host, found.sources.azure_workspace_resource_id)
+    else
+        found.no_host = err.message
+    end
+end
+
+--- Asks nobody, unless a workspace is named by its id in Azure alone. Raises where no workspace or no way
+--- to log in is configured.
 ---@param self table
 ---@return moonflow.DatabricksPlace
 function databricks.find_place(self)
     local found = config.read(self.config, profile_of(self.target_uri) or self.config.profile)
+    if not found.base and found.values.azure_workspace_resource_id then
+        find_in_azure(found)
+    end
     chain.candidates(found)
     return { base = found.base, origin = found.origin, source = found.source, config = found }
 end

@@ -22,6 +22,12 @@ local URL_MAX = 2048     -- bytes
 local DETAILS_MAX = 8192 -- bytes
 local MACHINE = "oauth-m2m"
 
+--- The ways to log in whose tokens are OAuth's, and are taken in exchange for one for an endpoint.
+local EXCHANGED = {
+    ["env-oidc"] = true, ["file-oidc"] = true, ["github-oidc"] = true, ["azure-devops-oidc"] = true,
+    ["azure-client-secret"] = true, ["databricks-cli"] = true,
+}
+
 --- Where one endpoint is.
 ---@class moonflow.DataPlane
 ---@field url string
@@ -84,18 +90,25 @@ end
 --- The credential for one endpoint.
 local function scoped(self, plane, seconds)
     local found = settings.place(self).config
-    local way = chain.login(found, seconds).way
-    if way ~= MACHINE then
+    local workspace = chain.login(found, seconds)
+    local way = workspace.way
+    if way ~= MACHINE and not EXCHANGED[way] then
         error.raise {
             kind = "auth",
             message = ("a route-optimised endpoint takes only OAuth tokens for it alone\nthe login %s gives none")
                 :format(way),
-            hint = "log in as an application: DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
+            hint = "log in as an application, such as with DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET",
         }
     end
-    local key = table.concat({ "databricks data plane", found.origin, found.values.client_id, plane.details }, "\n")
+    local key = table.concat({ "databricks data plane", workspace.key, plane.details }, "\n")
     local function fetch()
-        local token, err = require("moonflow.databricks.oauth").machine(found, plane.details)
+        local oauth = require "moonflow.databricks.oauth"
+        local token, err
+        if way == MACHINE then
+            token, err = oauth.machine(found, plane.details)
+        else
+            token, err = oauth.narrow(found, plane.details, chain.login(found).token)
+        end
         return token or error.raise(err)
     end
     local what = "the token of a route-optimised endpoint"

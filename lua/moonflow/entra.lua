@@ -9,6 +9,7 @@ local error = require "moonflow.error"
 local grants = require "moonflow.grants"
 local sys = require "moonflow.sys"
 local text = require "moonflow.text"
+local token_cache = require "moonflow.token_cache"
 local tokens = require "moonflow.tokens"
 local url = require "moonflow.url"
 
@@ -92,8 +93,15 @@ local function ask_authority(values, resource, proof)
     return grants.read_answer(response)
 end
 
+--- This token outlives the program.
 local function by_client_secret(values, resource)
-    return ask_authority(values, resource, { { "client_secret", values.AZURE_CLIENT_SECRET } })
+    local secret = values.AZURE_CLIENT_SECRET
+    local whose = {
+        "entra", values.AZURE_AUTHORITY_HOST or AUTHORITY, values.AZURE_TENANT_ID, values.AZURE_CLIENT_ID, resource,
+    }
+    return token_cache.get(whose, secret, function()
+        return ask_authority(values, resource, { { "client_secret", secret } })
+    end)
 end
 
 --- The file is read for each token, as its content is replaced every hour or so.

@@ -19,6 +19,8 @@ local MARGIN_MOST = 300 -- seconds before its end that a token is fetched anew
 ---@field expires_in number seconds, as the fetch returned it
 ---@field expires_at number on the monotonic clock
 ---@field renew_at number on the monotonic clock
+---@field lifetime? number seconds that it had at first, where it is one that was kept elsewhere
+---@field drop? fun() removes it where else it is kept
 
 ---@type table<string, moonflow.Token>
 local kept = {}
@@ -26,6 +28,13 @@ local kept = {}
 -- The fetches under way, by key: each with its task, the number of those who wait for it, and in the
 -- end `token` or `failure`.
 local flights = {}
+
+--- Seconds before its end that a token is fetched anew.
+---@param lifetime number seconds that it has at first
+---@return number
+function tokens.margin(lifetime)
+    return math.min(MARGIN_MOST, lifetime / 4)
+end
 
 --- The entry to keep for what a fetch returned. The time counts from its start: by how much the
 --- server's clock runs ahead of ours is not known, and a token that is renewed early does no harm.
@@ -39,7 +48,7 @@ local function to_entry(result, started)
         }
     end
     result.expires_at = started + lifetime
-    result.renew_at = result.expires_at - math.min(MARGIN_MOST, lifetime / 4)
+    result.renew_at = result.expires_at - tokens.margin(result.lifetime or lifetime)
     return result
 end
 
@@ -144,6 +153,9 @@ function tokens.forget(key, secret)
     local token = kept[key]
     if token and token.secret == secret then
         kept[key] = nil
+        if token.drop then
+            token.drop()
+        end
     end
 end
 

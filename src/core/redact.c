@@ -100,11 +100,8 @@ static int hex_value(char c) {
     return lower >= 'a' && lower <= 'f' ? lower - 'a' + 10 : -1;
 }
 
-/* How many bytes of text stand for the wanted byte: itself, %XX, or a backslash and itself. */
-static size_t stands_for(char wanted, const char *text, size_t len) {
-    if (text[0] == wanted) {
-        return 1;
-    }
+/* How many bytes of text stand for the wanted byte: %XX, or a backslash and itself; else 0. */
+static size_t encodes(char wanted, const char *text, size_t len) {
     if (text[0] == '%' && len >= 3 && hex_value(text[1]) == (unsigned char)wanted >> 4 &&
         hex_value(text[2]) == ((unsigned char)wanted & 15)) {
         return 3;
@@ -112,12 +109,19 @@ static size_t stands_for(char wanted, const char *text, size_t len) {
     return text[0] == '\\' && len >= 2 && text[1] == wanted ? 2 : 0;
 }
 
+/* The same, or itself. A per cent sign and a backslash may be both, as "%25" is one byte or three.
+ */
+static size_t stands_for(char wanted, const char *text, size_t len, bool encoded_first) {
+    size_t n = encoded_first || text[0] != wanted ? encodes(wanted, text, len) : 0;
+    return n == 0 && text[0] == wanted ? 1 : n;
+}
+
 /* How many bytes of text the needle covers from the text's start; 0 where it is not there. */
-static size_t match(const struct buf *needle, const char *text, size_t len) {
+static size_t match_as(const struct buf *needle, const char *text, size_t len, bool encoded_first) {
     size_t used = 0;
     size_t matched = 0;
     while (matched < needle->len && used < len) {
-        size_t n = stands_for(needle->data[matched], text + used, len - used);
+        size_t n = stands_for(needle->data[matched], text + used, len - used, encoded_first);
         if (n == 0) {
             break;
         }
@@ -127,6 +131,12 @@ static size_t match(const struct buf *needle, const char *text, size_t len) {
     bool enough =
         matched == needle->len || (needle->len >= REDACT_CUT_MIN && matched >= REDACT_MIN);
     return enough ? used : 0;
+}
+
+static size_t match(const struct buf *needle, const char *text, size_t len) {
+    size_t plain = match_as(needle, text, len, false);
+    size_t encoded = match_as(needle, text, len, true);
+    return encoded > plain ? encoded : plain;
 }
 
 static size_t longest_match(const struct redact *r, const char *text, size_t len) {

@@ -217,6 +217,46 @@ static int l_remember(lua_State *L) {
     return 0;
 }
 
+/* The bytes of a header's value behind its scheme. */
+static struct given without_scheme(const struct lib_secret *secret, size_t *scheme_len) {
+    static const char *const SCHEMES[] = {"Bearer", "Basic"};
+    *scheme_len = 0;
+    for (size_t i = 0; i < sizeof SCHEMES / sizeof *SCHEMES; i++) {
+        size_t len = strlen(SCHEMES[i]);
+        if (secret->len > len + 1 && memcmp(secret->bytes, SCHEMES[i], len) == 0 &&
+            secret->bytes[len] == ' ') {
+            *scheme_len = len;
+            return (struct given){secret->bytes + len + 1, secret->len - len - 1, NULL};
+        }
+    }
+    return (struct given){secret->bytes, secret->len, NULL};
+}
+
+/* auth.scheme(secret) -> "Bearer", "Basic" or nil: what its value as a header begins with */
+static int l_scheme(lua_State *L) {
+    const struct lib_secret *secret = luaL_checkudata(L, 1, LIB_SECRET);
+    size_t len;
+    without_scheme(secret, &len);
+    if (len == 0) {
+        lua_pushnil(L);
+    } else {
+        lua_pushlstring(L, secret->bytes, len);
+    }
+    return 1;
+}
+
+/* auth.holds(secret, text) -> boolean: whether the secret, without its scheme, is this text.
+ * Whoever asks knows the text already, such as the value of a variable. */
+static int l_holds(lua_State *L) {
+    const struct lib_secret *secret = luaL_checkudata(L, 1, LIB_SECRET);
+    size_t len;
+    const char *text = luaL_checklstring(L, 2, &len);
+    size_t scheme_len;
+    struct given value = without_scheme(secret, &scheme_len);
+    lua_pushboolean(L, len > 0 && len == value.len && memcmp(text, value.bytes, len) == 0);
+    return 1;
+}
+
 /* auth.is_secret(value) -> boolean */
 static int l_is_secret(lua_State *L) {
     lua_pushboolean(L, lib_test_secret(L, 1) != NULL);
@@ -383,6 +423,8 @@ static int l_ini_sections(lua_State *L) {
 static const luaL_Reg functions[] = {
     {"secret", l_secret},
     {"is_secret", l_is_secret},
+    {"scheme", l_scheme},
+    {"holds", l_holds},
     {"remember", l_remember},
     {"bearer", l_bearer},
     {"basic", l_basic},

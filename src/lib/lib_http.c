@@ -466,11 +466,15 @@ void http_new_metatable(lua_State *L, const char *name, lua_CFunction close) {
     lua_setfield(L, -2, "__metatable");
 }
 
+/*** @return the versions of libcurl and its libraries: "libcurl/8.5.0 OpenSSL/3.0.13 ..." */
+static int l_version(lua_State *L) {
+    lua_pushstring(L, transport_version());
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"profile", l_profile},
-    {"perform", l_perform},
-    {"parse_head", l_parse_head},
-    {NULL, NULL},
+    {"profile", l_profile},       {"version", l_version}, {"perform", l_perform},
+    {"parse_head", l_parse_head}, {NULL, NULL},
 };
 
 int luaopen_moonflow__http(lua_State *L) {

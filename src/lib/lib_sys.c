@@ -1,9 +1,10 @@
-/* moonflow.sys: what Lua needs from the operating system and its own library lacks. Reads only;
- * decides nothing. */
+/* moonflow.sys: what Lua needs from the operating system and its own library lacks. Decides
+ * nothing. */
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -17,7 +18,10 @@
 #include "lib/lib.h"
 #include "lib/modules.h"
 
+#define LOCK "moonflow.lock" /* metatable: userdata, int: a descriptor, -1 when closed */
+
 enum {
+    PRIVATE_MAX = 1048576,  /* bytes of a file that is written */
     LIST_MAX = 8388608,     /* bytes of all names in a directory */
     READ_DEFAULT = 16777216 /* bytes of a file where the caller names no other maximum */
 };
@@ -130,14 +134,13 @@ static int l_stat(lua_State *L) {
     return 1;
 }
 
-/* sys.read_file(path [, max]) -> text | nil, err. Regular files only; `max` in bytes. */
-static int l_read_file(lua_State *L) {
+static int read_with(lua_State *L, bool (*read)(const char *, struct buf *, struct error *)) {
     const char *path = check_c_string(L, 1);
     lua_Integer max = luaL_optinteger(L, 2, READ_DEFAULT);
     luaL_argcheck(L, max >= 0, 2, "must not be negative");
     struct error err;
     struct buf *content = lib_new_buf(L, (size_t)max);
-    if (!files_read(path, content, &err)) {
+    if (!read(path, content, &err)) {
         return lib_fail(L, &err);
     }
     lua_pushlstring(L, content->data, content->len);
@@ -145,9 +148,121 @@ static int l_read_file(lua_State *L) {
     return 1;
 }
 
+/* sys.read_file(path [, max]) -> text | nil, err. Regular files only; `max` in bytes. */
+static int l_read_file(lua_State *L) {
+    return read_with(L, files_read);
+}
+
+/* sys.read_private(path [, max]) -> text | nil, err. Only what is this user's alone. */
+static int l_read_private(lua_State *L) {
+    return read_with(L, files_read_private);
+}
+
+/* The bytes of the string or secret at `index`, or NULL. */
+static const char *piece_at(lua_State *L, int index, size_t *len) {
+    const struct lib_secret *secret = lib_test_secret(L, index);
+    if (secret != NULL) {
+        *len = secret->len;
+        return secret->bytes;
+    }
+    return lua_type(L, index) == LUA_TSTRING ? lua_tolstring(L, index, len) : NULL;
+}
+
+/* Appends what the arguments from `first` to `last` hold. Raises where that is too much. */
+static void join_pieces(lua_State *L, int first, int last, struct buf *out) {
+    size_t total = 0;
+    for (int i = first; i <= last; i++) {
+        size_t len = 0;
+        if (piece_at(L, i, &len) == NULL) {
+            luaL_typeerror(L, i, "string or secret");
+        }
+        total += len;
+    }
+    luaL_argcheck(L, total <= PRIVATE_MAX, first, "is too long");
+    if (!buf_reserve(out, total)) {
+        luaL_error(L, "not enough memory");
+    }
+    for (int i = first; i <= last; i++) {
+        size_t len = 0;
+        const char *bytes = piece_at(L, i, &len);
+        buf_append(out, bytes, len);
+    }
+}
+
+/* sys.write_private(path, piece, ...) -> true | nil, err. A file of strings and secrets, which
+ * nobody else can read at any time, and which replaces another one at once. */
+static int l_write_private(lua_State *L) {
+    const char *path = check_c_string(L, 1);
+    int last = lua_gettop(L);
+    struct error err;
+    struct buf *content = lib_new_buf(L, PRIVATE_MAX);
+    join_pieces(L, 2, last, content);
+    bool ok =
+        files_write_private(path, content->data != NULL ? content->data : "", content->len, &err);
+    buf_wipe(content);
+    if (!ok) {
+        return lib_fail(L, &err);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+/* sys.make_private_dir(path) -> true | nil, err. For this user alone; one that is there stays. */
+static int l_make_private_dir(lua_State *L) {
+    const char *path = check_c_string(L, 1);
+    struct error err;
+    if (mkdir(path, 0700) != 0 && errno != EEXIST) {
+        files_fail(path, errno, &err);
+        return lib_fail(L, &err);
+    }
+    lua_pushboolean(L, true);
+    return 1;
+}
+
+static int m_lock_close(lua_State *L) {
+    int *fd = luaL_checkudata(L, 1, LOCK);
+    if (*fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+    return 0;
+}
+
+static const luaL_Reg lock_metamethods[] = {
+    {"__gc", m_lock_close},
+    {"__close", m_lock_close},
+    {NULL, NULL},
+};
+
+/* sys.lock(path) -> lock | nil, err. Among processes and within one; to be closed. Does not wait:
+ * RESOURCE_CONFLICT where somebody else has it. */
+static int l_lock(lua_State *L) {
+    const char *path = check_c_string(L, 1);
+    int *fd = lua_newuserdatauv(L, sizeof *fd, 0);
+    *fd = -1;
+    if (luaL_newmetatable(L, LOCK)) {
+        luaL_setfuncs(L, lock_metamethods, 0);
+    }
+    lua_setmetatable(L, -2);
+    struct error err;
+    *fd = files_lock(path, &err);
+    return *fd >= 0 ? 1 : lib_fail(L, &err);
+}
+
 /* sys.isatty(fd) -> boolean */
 static int l_isatty(lua_State *L) {
     lua_pushboolean(L, isatty((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
+/* sys.columns(fd) -> characters of a line of the terminal | nil where that is not known */
+static int l_columns(lua_State *L) {
+    struct winsize size;
+    if (ioctl((int)luaL_checkinteger(L, 1), TIOCGWINSZ, &size) != 0 || size.ws_col == 0) {
+        lua_pushnil(L);
+    } else {
+        lua_pushinteger(L, (lua_Integer)size.ws_col);
+    }
     return 1;
 }
 
@@ -181,10 +296,23 @@ static int l_euid(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"monotonic", l_monotonic}, {"time", l_time},         {"environ", l_environ},
-    {"getenv", l_getenv},       {"list_dir", l_list_dir}, {"stat", l_stat},
-    {"read_file", l_read_file}, {"isatty", l_isatty},     {"random", l_random},
-    {"http_date", l_http_date}, {"euid", l_euid},         {NULL, NULL},
+    {"monotonic", l_monotonic},
+    {"time", l_time},
+    {"environ", l_environ},
+    {"getenv", l_getenv},
+    {"list_dir", l_list_dir},
+    {"stat", l_stat},
+    {"read_file", l_read_file},
+    {"isatty", l_isatty},
+    {"random", l_random},
+    {"http_date", l_http_date},
+    {"columns", l_columns},
+    {"euid", l_euid},
+    {"read_private", l_read_private},
+    {"write_private", l_write_private},
+    {"make_private_dir", l_make_private_dir},
+    {"lock", l_lock},
+    {NULL, NULL},
 };
 
 int luaopen_moonflow_sys(lua_State *L) {

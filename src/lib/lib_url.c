@@ -94,7 +94,18 @@ static int l_encode(lua_State *L) {
     return push_built(L, out);
 }
 
-/* url.query{{name, value}, ...} -> text; names and values are strings or numbers. */
+/* The bytes of a string, a number or a secret, or NULL. [-0, +0, m] */
+static const char *value_at(lua_State *L, int index, size_t *len) {
+    const struct lib_secret *secret = lib_test_secret(L, index);
+    if (secret != NULL) {
+        *len = secret->len;
+        return secret->bytes;
+    }
+    return lua_tolstring(L, index, len);
+}
+
+/* url.query{{name, value}, ...} -> text; names and values are strings or numbers, values may be
+ * secrets: the text is then as secret as they are. */
 static int l_query(lua_State *L) {
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
@@ -109,9 +120,11 @@ static int l_query(lua_State *L) {
         size_t name_len;
         size_t value_len;
         const char *name = lua_tolstring(L, -2, &name_len);
-        const char *value = lua_tolstring(L, -1, &value_len);
+        const char *value = value_at(L, -1, &value_len);
         if (name == NULL || value == NULL) {
-            return lib_misuse(L, "url.query: item %d must hold two strings or numbers", (int)i);
+            return lib_misuse(
+                L, "url.query: item %d must hold two strings or numbers, or a secret as value",
+                (int)i);
         }
         if (!url_add_pair(out, name, name_len, value, value_len)) {
             return lib_misuse(L, "url.query: longer than %d bytes", URL_MAX);

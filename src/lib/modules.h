@@ -6,7 +6,9 @@
 #include "lib/lib.h"
 
 LIB_EXPORT int luaopen_moonflow__chat(lua_State *L);
+LIB_EXPORT int luaopen_moonflow__crypt(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__http(lua_State *L);
+LIB_EXPORT int luaopen_moonflow__line(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__process(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__server(lua_State *L);
 LIB_EXPORT int luaopen_moonflow__signal(lua_State *L);

@@ -296,3 +296,7 @@ void transport_dispatch(struct transport *t) {
     reap(t);
     fire_timers(t);
 }
+
+const char *transport_version(void) {
+    return curl_version();
+}

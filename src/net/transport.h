@@ -34,4 +34,7 @@ void transport_dispatch(struct transport *t);
  * transport_wait): monotonic nanoseconds; TRANSPORT_NEVER where no transfer runs. */
 int64_t transport_deadline(const struct transport *t);
 
+/* The versions of libcurl and of the libraries it uses, as libcurl writes them. */
+const char *transport_version(void);
+
 #endif

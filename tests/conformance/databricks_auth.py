@@ -6,8 +6,8 @@
 
 A case has `env`, `options` of the client, the `profile` of the target, and `files` in the home
 directory (those below bin/ are programs and on PATH). In all texts SERVER_URL stands for the address
-of a server on this machine and DIR for the home directory; in the record the server is written
-http://SERVER. PADDING at the end of a program makes it as large as the real Databricks CLI.
+of a server on this machine and DIR/ for the home directory; in the record the server is written
+http://SERVER. `metadata` is what the server says of itself, null: nothing. PADDING at the end of a program makes it as large as the real Databricks CLI.
 
 The server answers as a workspace does: discovery, tokens, and a metadata service; `token_requests`
 are those to its token endpoint and to services that give tokens.
@@ -28,31 +28,37 @@ from databricks.sdk.config import Config
 
 SERVER = "http://SERVER"
 HOST_METADATA = "/.well-known/databricks-config"
-DISCOVERY = "/oidc/.well-known/oauth-authorization-server"
+DISCOVERY = "/.well-known/oauth-authorization-server"
 PADDING = "#" * (1024 * 1024)
 USUAL_PATH = "/usr/bin:/bin"
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
     seen = []
+    metadata = None
+
+    def value_at(self, path):
+        base = f"http://{self.headers['Host']}"
+        if path.endswith(DISCOVERY):
+            root = base + path.removesuffix(DISCOVERY)
+            return {"authorization_endpoint": f"{root}/v1/authorize", "token_endpoint": f"{root}/v1/token"}
+        if path.endswith("/v1/token"):
+            return {"access_token": "server-token-1", "token_type": "Bearer", "expires_in": 3600}
+        if path.endswith("/oidctoken"):
+            return {"oidcToken": "id-token-of-env"}
+        return {
+            HOST_METADATA: self.metadata,
+            "/metadata": {"access_token": "server-token-1", "token_type": "Bearer", "expires_on": int(time.time()) + 3600},
+            "/github": {"value": "id-token-of-env"},
+        }.get(path)
 
     def answer(self, body=b""):
         target = urllib.parse.urlsplit(self.path)
-        base = f"http://{self.headers['Host']}"
-        value = {
-            HOST_METADATA: {"oidc_endpoint": f"{base}/oidc"},
-            DISCOVERY: {
-                "authorization_endpoint": f"{base}/oidc/v1/authorize",
-                "token_endpoint": f"{base}/oidc/v1/token",
-            },
-            "/oidc/v1/token": {"access_token": "server-token-1", "token_type": "Bearer", "expires_in": 3600},
-            "/metadata": {"access_token": "server-token-1", "token_type": "Bearer", "expires_on": int(time.time()) + 3600},
-            "/github": {"value": "id-token-of-env"},
-        }.get(target.path)
-        if target.path not in (HOST_METADATA, DISCOVERY, "/aad/auth"):
+        value = self.value_at(target.path)
+        if "/.well-known/" not in target.path and target.path != "/aad/auth":
             request = {"path": target.path}
             if target.query:
-                request["query"] = target.query
+                request["query"] = urllib.parse.unquote(target.query)
             if self.headers["Authorization"]:
                 request["authorization"] = self.headers["Authorization"]
             if body:
@@ -120,7 +126,8 @@ def run(case):
         url = serve()
         home = pathlib.Path(tempfile.mkdtemp())
         try:
-            case = replaced(replaced(case, "SERVER_URL", url), "DIR", str(home))
+            case = replaced(replaced(case, "SERVER_URL", url), "DIR/", f"{home}/")
+            Handler.metadata = case.get("metadata", {"oidc_endpoint": f"{url}/oidc"})
             write_files(home, case.get("files", {}))
             os.environ.clear()
             os.environ.update({"HOME": str(home), "PATH": f"{home}/bin:{USUAL_PATH}", "NO_PROXY": "*"})

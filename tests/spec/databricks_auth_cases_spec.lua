@@ -1,5 +1,6 @@
 --- How a Databricks client logs in, in every case of tests/conformance/databricks_auth_cases.json, and
--- whether Databricks' own SDK does so too. A case that `differs` says why it does not.
+-- whether Databricks' own SDK does so too. A case that `differs` says why it does not; one that `repeats`,
+-- why the SDK sends the same request more than once.
 local conformance = require "support.conformance"
 local deployments = require "moonflow.deployments"
 local env = require "moonflow.env"
@@ -11,6 +12,8 @@ local settings = require "moonflow.settings"
 local sys = require "moonflow.sys"
 
 local RECORD = "MOONFLOW_TEST_CONFORMANCE_DATABRICKS"
+local HOST_METADATA = "/.well-known/databricks-config"
+local DISCOVERY = "/.well-known/oauth-authorization-server"
 
 local function replaced(value, old, new)
     local text = assert(json.encode(value))
@@ -18,7 +21,7 @@ local function replaced(value, old, new)
 end
 
 --- What the server answers to each request that is expected before the first call.
-local function answers(case)
+local function answers(case, url)
     local replies = {}
     for i, request in ipairs(case.expect.token_requests or {}) do
         local answer = { access_token = "server-token-1", token_type = "Bearer" }
@@ -26,6 +29,12 @@ local function answers(case)
             answer.expires_on = math.floor(sys.time()) + 3600
         elseif request.path == "/github" then
             answer = { value = "id-token-of-env" }
+        elseif request.path:find "/oidctoken$" then
+            answer = { oidcToken = "id-token-of-env" }
+        elseif request.path == HOST_METADATA then
+            answer = case.metadata or { oidc_endpoint = url .. "/oidc" }
+        elseif request.path:find(DISCOVERY, 1, true) then
+            answer = { token_endpoint = url .. request.path:sub(1, -#DISCOVERY - 1) .. "/v1/token" }
         else
             answer.expires_in = 3600
         end
@@ -43,7 +52,8 @@ end
 
 local function shown_request(request)
     local path, query = request.target:match "^([^?]*)%??(.*)$"
-    local shown = { path = path, query = query ~= "" and query or nil, authorization = request.header "Authorization" }
+    local shown = { path = path, authorization = request.header "Authorization" }
+    shown.query = query ~= "" and unescape(query) or nil
     if request.body ~= "" then
         shown.form = {}
         for name, value in request.body:gmatch "([^&=]+)=([^&]*)" do
@@ -55,7 +65,9 @@ end
 
 --- Logs in and lists the endpoints; where the host is only a name, all but that.
 local function log_in(case, server)
-    package.loaded["moonflow.databricks.oauth"] = nil
+    for _, name in ipairs { "oauth", "oidc", "well_known" } do
+        package.loaded["moonflow.databricks." .. name] = nil -- which keep what they found
+    end
     local options = case.options or {}
     local client = deployments.get_deploy_client(
         case.profile and "databricks://" .. case.profile or "databricks", options)
@@ -86,9 +98,10 @@ local function log_in(case, server)
 end
 
 local function run(case)
-    local server <close> = raw.listen(answers(case))
+    local server <close> = raw.listen {}
     local own <close> = home.new()
-    case = replaced(replaced(case, "SERVER_URL", server.url), "DIR", own.dir)
+    case = replaced(replaced(case, "SERVER_URL", server.url), "DIR/", own.dir .. "/")
+    server:script(answers(case, server.url))
     for name, text in pairs(case.files or {}) do
         own:write(name, (text:gsub("PADDING", home.PADDING)))
     end
@@ -117,8 +130,22 @@ local function check(expected, outcome)
     end
 end
 
+--- The requests that are not for a document which says where something is: those the SDK has read before.
+-- One that `repeats` counts once.
+local function relevant(requests, repeats)
+    local list, last = {}, nil
+    for _, request in ipairs(requests or {}) do
+        local text = conformance.canonical(request)
+        if not request.path:find("/.well-known/", 1, true) and not (repeats and text == last) then
+            list[#list + 1] = request
+            last = text
+        end
+    end
+    return list
+end
+
 --- Whether the SDK's record says the same of all that we know.
-local function agrees(record, outcome, url)
+local function agrees(record, outcome, url, repeats)
     if record.error or outcome.error then
         return not record.error == not outcome.error
     end
@@ -126,9 +153,10 @@ local function agrees(record, outcome, url)
     for name, value in pairs(outcome) do
         theirs[name], ours[name] = record[name], value
     end
-    ours.host = ours.host:gsub("^" .. url:gsub("%p", "%%%0") .. "$", "http://SERVER")
+    ours = replaced(ours, url:gsub("%p", "%%%0"), "http://SERVER")
     theirs.host = theirs.host and theirs.host:gsub("^https://[^/?]+", string.lower)
-    ours.token_requests, theirs.token_requests = ours.token_requests or {}, record.token_requests or {}
+    ours.token_requests = relevant(ours.token_requests, false)
+    theirs.token_requests = relevant(record.token_requests, repeats)
     return conformance.canonical(theirs) == conformance.canonical(ours)
 end
 
@@ -145,7 +173,7 @@ describe("logging in to Databricks:", function()
         it(("%s, %s Databricks' SDK"):format(case.name, case.differs and "unlike" or "as"), function()
             local record = conformance.record(RECORD, case.name)
             local outcome, _, url = run(case)
-            local same = agrees(record, outcome, url)
+            local same = agrees(record, outcome, url, case.repeats)
             if case.differs then
                 assert.is_false(same, "it does not differ any more: " .. case.differs)
             else

@@ -115,6 +115,32 @@ describe("a login to Databricks", function()
             assert.equal("Bearer token-of-old", used())
         end)
 
+        it("has it renew a token that the workspace refused", function()
+            local refused = raw.reply { status = 401, json = { error_code = "UNAUTHENTICATED", message = "revoked" } }
+            for flag, expected in pairs {
+                [""] = "auth token --host HOST --force-refresh\n",
+                ["Error: unknown flag: --force-refresh"] = "auth token --host HOST --force-refresh\nauth token --host "
+                    .. "HOST\n",
+            } do
+                local client = open(refused, LIST)
+                own:write("bin/databricks", ([[#!/bin/sh
+                    echo "$*" >>%s/args
+                    case "%s$*" in Error*--force-refresh) echo "%s" >&2; exit 1;; esac
+                    echo '%s'
+                    exit 0
+                    %s]]):format(own.dir, flag, flag,
+                    json.encode { access_token = "token-of-program", expiry = later(3600) }, home.PADDING))
+                write_cache { [server.url] = { access_token = "token-of-cache", expiry = later(3600) } }
+                client:list_endpoints()
+                assert.equal("Bearer token-of-cache", server:requests()[1].header "Authorization")
+                assert.equal("Bearer token-of-program", used())
+                assert.equal(expected:gsub("HOST", server.url), (sys.read_file(own.dir .. "/args")))
+                os.remove(own.dir .. "/args")
+                server:close()
+            end
+            server = nil
+        end)
+
         it("says why it gives nothing", function()
             local cases = {
                 ["echo hello; exit 0"] = "gave something else than a token in JSON",
@@ -182,6 +208,29 @@ describe("a login to Databricks", function()
         end)
     end)
 
+    it("by the machine's identity says what is wrong", function()
+        local cases = {
+            ["answered 404"] = { status = 404 },
+            ["did not say when it expires"] = { json = { access_token = "token-of-machine", expires_on = "never" } },
+            ["gave no token that can be used"] = { json = { expires_on = "1" } },
+            ["this machine has no identity with the ARM_CLIENT_ID that is set"] = {
+                status = 400, json = { error = "invalid_request", error_description = "Identity not found" },
+            },
+        }
+        for words, reply in pairs(cases) do
+            local client = open(raw.reply(reply))
+            own:set {
+                DATABRICKS_AZURE_RESOURCE_ID = "/subscriptions/s/ws", ARM_USE_MSI = "true", ARM_CLIENT_ID = "c1",
+                AZURE_POD_IDENTITY_AUTHORITY_HOST = server.url,
+            }
+            local err = failure(client)
+            assert.equal("auth", err.kind)
+            assert.matches(words, err.message, 1, true)
+            server:close()
+        end
+        server = nil
+    end)
+
     describe("at Azure's authority", function()
         local world
 
@@ -246,6 +295,39 @@ describe("a login to Databricks", function()
             assert.equal("https://login.microsoftonline.com/tenant-9/oauth2/token", world.requests[2].url)
         end)
 
+        --- The host that Azure names for a workspace's id.
+        local function find(workspace_url, more)
+            local environ = {
+                DATABRICKS_AZURE_RESOURCE_ID = "/subscriptions/s/rg/ws" .. tostring(more or ""), ARM_CLIENT_ID = "c1",
+                ARM_CLIENT_SECRET = "the-azure-secret", ARM_TENANT_ID = "t1", PATH = "/nonexistent",
+            }
+            world = fake.world({ environ = environ, answers = {
+                GRANTED, { json = { properties = { workspaceUrl = workspace_url } } },
+            } }):speak_http()
+            return require("moonflow.settings").place(world.deployments.get_deploy_client "databricks")
+        end
+
+        it("asks Azure for the host where only the workspace's id is known", function()
+            assert.equal("https://adb-1.2.azuredatabricks.net", find("adb-1.2.azuredatabricks.net").base)
+            assert.equal("https://login.microsoftonline.com/t1/oauth2/token", world.requests[1].url)
+            assert.matches("resource=https%%3A%%2F%%2Fmanagement.azure.com%%2F$", world.requests[1].body)
+            assert.equal("https://management.azure.com/subscriptions/s/rg/ws?api-version=2018-04-01",
+                world.requests[2].url)
+            assert.equal(2, #world.requests)
+        end)
+
+        it("believes Azure no host that is none of its workspaces", function()
+            for _, host in ipairs { "evil.test", "azuredatabricks.net.evil.test", "x/adb-1.azuredatabricks.net", 7 } do
+                local err = probe.failure(find, host)
+                assert.equal("auth", err.kind)
+                assert.matches("azure_workspace_resource_id does not lead to it: https://management.azure.com/ names "
+                    .. "no host of a workspace", err.message, 1, true)
+                world:close()
+            end
+            assert.matches("is no resource's id", probe.failure(find, "x", "/../y").message, 1, true)
+            assert.equal(0, #world.requests)
+        end)
+
         it("says that it found no tenant", function()
             local err = probe.failure(login, {
                 DATABRICKS_HOST = "https://adb-1.2.azuredatabricks.net", ARM_CLIENT_ID = "c1",
@@ -276,13 +358,15 @@ describe("a login to Databricks", function()
             "  azure-client-secret: azure_client_id and azure_client_secret are not set",
             "  azure-msi: azure_use_msi is not set",
             "  azure-cli: the host is no workspace of Azure's",
+            "  azure-devops-oidc: SYSTEM_ACCESSTOKEN is not set",
+            "  model-serving: this is no model that Databricks serves",
             ("  databricks-cli: the Databricks CLI is not installed; there is no %s/.databricks/token-cache.json")
                 :format(own.dir),
             "configured:",
             ("  host = %s, from %s:2"):format(server.url, path),
             ("  client_id = c, from %s:3"):format(path),
         }, "\n"), err.message)
-        assert.equal(11, #err.ways)
+        assert.equal(13, #err.ways)
         assert.same({}, server:requests())
     end)
 

@@ -1,6 +1,7 @@
 --- Queries of route-optimised endpoints: at their own URL, with a token for them alone.
 local databricks = require "support.databricks"
 local deployments = require "moonflow.deployments"
+local env = require "moonflow.env"
 local json = require "moonflow.json"
 local raw = require "support.raw"
 
@@ -78,6 +79,39 @@ describe("a route-optimised endpoint", function()
             assert.equal("Bearer of-e", request.header "Authorization")
             assert.equal('{"inputs":[1]}', request.body)
         end
+    end)
+
+    it("takes a token in exchange for that of another way to log in", function()
+        local plane <close> = raw.listen { ANSWER }
+        local workspace <close> = raw.listen { token "of-the-workspace", described(plane, DETAILS), token "of-e" }
+        local ways = {
+            ["env-oidc"] = { DATABRICKS_OIDC_TOKEN = "id-token-of-env" },
+            ["file-oidc"] = { DATABRICKS_OIDC_TOKEN_FILEPATH = os.tmpname() },
+        }
+        local path = ways["file-oidc"].DATABRICKS_OIDC_TOKEN_FILEPATH
+        local file = assert(io.open(path, "w"))
+        file:write "id-token-of-file"
+        file:close()
+        for way, variables in pairs(ways) do
+            variables.DATABRICKS_HOST, variables.DATABRICKS_AUTH_TYPE = workspace.url, way
+            for name, value in pairs(variables) do
+                env[name] = value
+            end
+            workspace:script { token "of-the-workspace", described(plane, DETAILS), token("of-e-" .. way) }
+            local client = deployments.get_deploy_client "databricks"
+            for _ = 1, 2 do
+                client:predict(QUERY)
+            end
+            local control, data = workspace:requests(), plane:requests()
+            local form = form_of(control[#control])
+            assert.equal("urn:ietf:params:oauth:grant-type:jwt-bearer", form.grant_type)
+            assert.equal("of-the-workspace", form.assertion)
+            assert.equal(DETAILS, form.authorization_details)
+            assert.is_nil(control[#control].header "Authorization")
+            assert.equal("Bearer of-e-" .. way, data[#data].header "Authorization")
+            assert.equal(0, #control % 3)
+        end
+        os.remove(path)
     end)
 
     it("streams", function()

@@ -5,10 +5,14 @@ local raw = require "support.raw"
 
 local databricks = { token = "dapi0123456789abcdef" }
 
+local function concerns(name)
+    return name:find("^DATABRICKS_") or name:find("^MLFLOW_") or name == "XDG_CACHE_HOME"
+end
+
 local Hidden = {
     __close = function(hidden)
         for name in pairs(env) do
-            if name:find("^DATABRICKS_") or name:find("^MLFLOW_") then
+            if concerns(name) then
                 env[name] = nil
             end
         end
@@ -22,7 +26,7 @@ local Hidden = {
 function databricks.hide_environment()
     local hidden = { HOME = env.HOME }
     for name, value in pairs(env) do
-        if name:find("^DATABRICKS_") or name:find("^MLFLOW_") then
+        if concerns(name) then
             hidden[name] = value
             env[name] = nil
         end

@@ -5,7 +5,8 @@ local env = require "moonflow.env"
 local home = {}
 
 local OWN = "^[A-Za-z]*_?DATABRICKS_"
-local OTHERS = { "^ARM_", "^ACTIONS_", "^AZURE_", "^MOONFLOW_ALLOW" }
+local OTHERS = { "^ARM_", "^ACTIONS_", "^AZURE_", "^MOONFLOW_ALLOW", "^MOONFLOW_TOKEN", "^XDG_CACHE",
+    "^SYSTEM_", "^IS_IN_D", "^DB_MODEL", "^SERVING_" }
 local NAMES = {
     "HOME", "PATH", "FAIL", "MY_TOKEN", "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy",
     "ALL_PROXY",

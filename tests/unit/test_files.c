@@ -95,6 +95,54 @@ static void test_list(void) {
     buf_free(&names);
 }
 
+static void test_private(void) {
+    struct buf out;
+    struct error err;
+    struct stat st;
+    buf_init(&out, 100);
+    check_case = "writes a file for this user alone, and replaces it";
+    umask(0);
+    CHECK(files_write_private(in_folder("p"), "old", 3, &err));
+    CHECK(files_write_private(in_folder("p"), "a\0b", 3, &err));
+    CHECK(stat(in_folder("p"), &st) == 0 && (st.st_mode & 07777) == 0600);
+    CHECK(files_read_private(in_folder("p"), &out, &err));
+    CHECK(out.len == 3 && memcmp(out.data, "a\0b", 3) == 0);
+
+    check_case = "refuses to read what others may read";
+    CHECK(chmod(in_folder("p"), 0640) == 0);
+    CHECK(!files_read_private(in_folder("p"), &out, &err));
+    CHECK_TEXT(err.code, "PERMISSION_DENIED");
+    CHECK(unlink(in_folder("p")) == 0);
+
+    check_case = "refuses a symbolic link";
+    CHECK(symlink("/dev/null", in_folder("p")) == 0);
+    CHECK(!files_read_private(in_folder("p"), &out, &err));
+    CHECK_TEXT(err.code, "PERMISSION_DENIED");
+    CHECK(files_lock(in_folder("p"), &err) == -1);
+    CHECK(unlink(in_folder("p")) == 0);
+
+    check_case = "leaves nothing where it can not write";
+    CHECK(mkdir(in_folder("p"), 0700) == 0);
+    CHECK(!files_write_private(in_folder("p"), "a", 1, &err));
+    CHECK(rmdir(in_folder("p")) == 0);
+    CHECK(!files_write_private(in_folder("none/p"), "a", 1, &err));
+    CHECK_TEXT(err.code, "NOT_FOUND");
+
+    check_case = "locks once";
+    int fd = files_lock(in_folder("p"), &err);
+    CHECK(fd >= 0);
+    CHECK(files_lock(in_folder("p"), &err) == -1);
+    CHECK_TEXT(err.code, "RESOURCE_CONFLICT");
+    close(fd);
+    fd = files_lock(in_folder("p"), &err);
+    CHECK(fd >= 0);
+    close(fd);
+    CHECK(unlink(in_folder("p")) == 0);
+    buf_clear(&out);
+    CHECK(files_list(folder, &out, &err) && out.len == 9);
+    buf_free(&out);
+}
+
 int main(void) {
     if (mkdtemp(folder) == NULL) {
         perror(folder);
@@ -102,6 +150,7 @@ int main(void) {
     }
     test_read();
     test_list();
+    test_private();
     static const char *const made[] = {"Z", "a", "b", "\xC3\xA9"};
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++) {
         unlink(in_folder(made[i]));

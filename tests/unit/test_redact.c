@@ -19,6 +19,9 @@ static const struct {
     {"shows a part of a short password", "p@ss/w\"rd", "p@ss/w\"rd"},
     {"hides a very short one behind Bearer", "Bearer abc and abc", "<redacted> and abc"},
     {"hides all of overlapping secrets", "firstsecond+secondthird", "<redacted>"},
+    {"hides per cent signs and backslashes, as they are", "5%25\\x%y\\z0", "<redacted>"},
+    {"hides per cent signs that are percent-encoded", "5%2525%5Cx%25y%5Cz0", "<redacted>"},
+    {"hides backslashes as in JSON", "5%25\\\\x%y\\\\z0", "<redacted>"},
     {"is at peace with an open escape", "100% \\ %4", "100% \\ %4"},
     {"takes an empty text", "", ""},
 };
@@ -43,6 +46,7 @@ int main(void) {
     CHECK_TEXT(redact(&r, &out, TOKEN), TOKEN);
 
     CHECK(add(&r, TOKEN) && add(&r, "p@ss/w\"rd!") && add(&r, "abc") && add(&r, ""));
+    CHECK(add(&r, "5%25\\x%y\\z0"));
     CHECK(add(&r, "firstsecond+sec") && add(&r, "cond+secondthird"));
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         check_case = rows[i].name;

@@ -64,7 +64,18 @@ local WAYS = {
         end,
     },
     { name = "azure-cli", needs = {}, fits = lacks_azure, module = "azure", fetch = "cli", soft = true },
+    {
+        name = "azure-devops-oidc", needs = {}, module = "oidc", fetch = "from_devops", soft = true, fits = function()
+            local missing = require("moonflow.databricks.oidc").missing_of_devops()
+            return missing and missing .. " is not set"
+        end,
+    },
     { name = "databricks-cli", needs = {}, module = "cli", fetch = "token", soft = true },
+    {
+        name = "model-serving", needs = {}, module = "model_serving", fetch = "token", fits = function()
+            return require("moonflow.databricks.model_serving").missing()
+        end,
+    },
 }
 
 local DOCUMENTATION = "https://docs.databricks.com/en/dev-tools/auth.html#databricks-client-unified-authentication"
@@ -121,6 +132,9 @@ local function refuse(found, tried, cause)
         lines[1] = ("no Databricks %s found\nlooked at the options host and token, DATABRICKS_HOST and "
             .. "DATABRICKS_TOKEN, and %s"):format(half, found.source)
     end
+    if found.no_host then
+        lines[#lines + 1] = "azure_workspace_resource_id does not lead to it: " .. found.no_host
+    end
     lines[#lines + 1] = "cannot configure default credentials; tried:"
     for _, way in ipairs(tried) do
         lines[#lines + 1] = ("  %s: %s"):format(way.name, (way.reason:gsub("\n", "; ")))
@@ -163,6 +177,9 @@ function chain.candidates(found)
     return candidates, tried
 end
 
+--- The ways that read variables which are no attributes.
+local OF_ENVIRONMENT = { ["env-oidc"] = true, ["azure-devops-oidc"] = true, ["model-serving"] = true }
+
 --- Names a token by all that decides whose it is; of secrets, only where they came from.
 local function key_of(way, found)
     local parts = {
@@ -174,7 +191,7 @@ local function key_of(way, found)
         local is_hidden = attribute.secret or attribute.key == "azure_client_secret"
         parts[#parts + 1] = value == nil and "" or is_hidden and found.sources[attribute.key] or tostring(value)
     end
-    if way.name == "env-oidc" then
+    if OF_ENVIRONMENT[way.name] then
         parts[#parts + 1] = tostring(environment.changes) -- another token may be another's
     end
     return table.concat(parts, "\n")
@@ -213,6 +230,7 @@ local function from_token(way, found, seconds)
     local token = tokens.get(key, fetch, seconds, what)
     local login = credentials.build(auth.bearer, token.source or way.name, "Authorization", token.secret, found.origin)
     add_headers(login.headers, found, token)
+    login.key, login.token = key, token.secret
     function login.is_current(left)
         return tokens.get(key, fetch, left, what).secret == token.secret
     end

@@ -19,6 +19,9 @@ local DAY = 86400
 
 local failure = grants.failure
 
+--- Which logins a workspace refused, by what the CLI keeps them by: it has to renew them.
+local refused = {}
+
 --- Days since 1970 of a date, by the rule that years begin in March.
 local function days_of(year, month, day)
     if month <= 2 then
@@ -136,29 +139,40 @@ local function run(program, arguments)
     return token, err
 end
 
-local function run_program(program, found)
+--- Runs it, with a flag more where it has to renew the token; what is older than 0.296.0 does not know it.
+local function run_with(program, arguments, is_refused)
+    if is_refused then
+        local more = table.move(arguments, 1, #arguments, 1, {})
+        more[#more + 1] = "--force-refresh"
+        local token, err = run(program, more)
+        local is_old = err and err.stderr and err.stderr:find("unknown flag: --force-refresh", 1, true)
+        if not is_old then
+            return token, err
+        end
+    end
+    return run(program, arguments)
+end
+
+local function run_program(program, found, is_refused)
     local by_host = { "--host", found.base }
     if hosts.is_account(found) and found.values.account_id then
         table.move({ "--account-id", found.values.account_id }, 1, 2, 3, by_host)
     end
     if not found.profile then
-        return run(program, by_host)
+        return run_with(program, by_host, is_refused)
     end
-    local token, err = run(program, { "--profile", found.profile })
+    local token, err = run_with(program, { "--profile", found.profile }, is_refused)
     if err and err.stderr and err.stderr:find("unknown flag", 1, true) then -- before 0.207.1
-        return run(program, by_host)
+        return run_with(program, by_host, is_refused)
     end
     return token, err
 end
 
---- A token of the CLI's login.
----@async
----@param found moonflow.DatabricksConfig
----@return table? token
----@return table? err
-function cli.token(found)
+local function get(found, is_refused)
     local kept, reason = read_cache(found)
-    if kept and kept.expires_in > MARGIN then
+    if is_refused then
+        kept = nil
+    elseif kept and kept.expires_in > MARGIN then
         return kept
     end
     local program, missing = find_program(found)
@@ -168,11 +182,28 @@ function cli.token(found)
         end
         return nil, failure("auth", "%s; %s", missing, reason)
     end
-    local token, err = run_program(program, found)
+    local token, err = run_program(program, found, is_refused)
     if token or not kept then
         return token, err
     end
     return kept
+end
+
+--- A token of the CLI's login. One that follows a token which the workspace refused is a renewed one.
+---@async
+---@param found moonflow.DatabricksConfig
+---@return table? token
+---@return table? err
+function cli.token(found)
+    local name = found.profile or host_key(found)
+    local token, err = get(found, refused[name])
+    if token then
+        refused[name] = nil
+        function token.drop()
+            refused[name] = true
+        end
+    end
+    return token, err
 end
 
 return cli

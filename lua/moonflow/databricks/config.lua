@@ -9,6 +9,7 @@ local check = require "moonflow.check"
 local env = require "moonflow.env"
 local error = require "moonflow.error"
 local hosts = require "moonflow.databricks.hosts"
+local model_serving = require "moonflow.databricks.model_serving"
 local notice = require "moonflow.notice"
 local sys = require "moonflow.sys"
 local text = require "moonflow.text"
@@ -312,14 +313,26 @@ function config.read(options, profile)
         auth.secret(values.azure_client_secret) -- so that no message shows it
     end
     refuse_conflict(found)
+    if not values.host then
+        local host, source = model_serving.host()
+        set(found, "host", host, source)
+    end
     if values.host then
-        local promoted
-        found.base, found.origin, promoted = hosts.read(values.host, found.sources.host)
-        for key, value in pairs(promoted) do
-            set(found, key, value, found.sources.host)
-        end
+        config.set_host(found, values.host, found.sources.host)
     end
     return found
+end
+
+--- Sets where the workspace is. Raises kind "config" where that is no host.
+---@param found moonflow.DatabricksConfig
+---@param host string
+---@param source string
+function config.set_host(found, host, source)
+    local promoted
+    found.base, found.origin, promoted = hosts.read(host, source)
+    for key, value in pairs(promoted) do
+        set(found, key, value, source)
+    end
 end
 
 --- The scopes that are asked for, in order and with spaces between.

@@ -90,6 +90,14 @@ function hosts.read(given, source)
     return (parts.origin:gsub("^(https:.*):443$", "%1")), parts.origin, promote(parts.query or "")
 end
 
+--- Whether a host is one of Azure's workspaces, by its name alone.
+---@param host string
+---@return boolean
+function hosts.is_in_azure(host)
+    local domain = host:find("^[%w.-]+$") and domain_of(host:lower())
+    return domain and domain[2] ~= nil or false
+end
+
 --- Whether a workspace is in Azure, by its host or by what is configured.
 ---@param config moonflow.DatabricksConfig
 ---@return boolean

@@ -9,12 +9,15 @@ local grants = require "moonflow.grants"
 local hosts = require "moonflow.databricks.hosts"
 local sys = require "moonflow.sys"
 local task = require "moonflow.task"
+local token_cache = require "moonflow.token_cache"
 local url = require "moonflow.url"
+local well_known = require "moonflow.databricks.well_known"
 
 local oauth = {}
 
 local USUAL_TOKEN = "/oidc/v1/token"
 local USUAL_DISCOVERY = "/oidc/.well-known/oauth-authorization-server"
+local NARROWING = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 local DISCOVERY_TIMEOUT = 10 -- seconds
 local WAITS = { 0.5, 1, 2 }  -- seconds at the most before each repetition
 local WAIT_MAX = 10          -- seconds that a server may ask to wait for
@@ -72,7 +75,9 @@ local function read_discovery(found, address)
     if not response then
         return nil, err
     elseif response.status == 404 then
-        return nil, failure("auth", "databricks OAuth is not supported for this host: there is nothing at %s", address)
+        err = failure("auth", "databricks OAuth is not supported for this host: there is nothing at %s", address)
+        err.is_absent = true
+        return nil, err
     end
     local document
     document, err = grants.read_object(response, "a discovery document")
@@ -125,7 +130,29 @@ function oauth.endpoint(found)
         end
         return discover(found, configured)
     end
+    -- a host of several workspaces, whose account is named, has its tokens in the account
+    local named = found.values.account_id and not hosts.is_account(found) and well_known.discovery(found)
+    if named then
+        return discover(found, named)
+    end
     return discovered[found.base .. USUAL_DISCOVERY] or usual_endpoint(found)
+end
+
+--- The token endpoint where it is not at its usual place: what the usual discovery document names,
+--- else that which the host itself names.
+local function search(found)
+    local usual = found.base .. USUAL_DISCOVERY
+    local endpoint, err = discover(found, usual)
+    if endpoint or not err.is_absent then
+        return endpoint, err
+    end
+    local named = well_known.discovery(found)
+    if not named or named == usual then
+        return nil, err
+    end
+    endpoint, err = discover(found, named)
+    discovered[usual] = endpoint -- so that it is not searched again
+    return endpoint, err
 end
 
 --- Whether an answer shows that there is no token endpoint at that place.
@@ -164,7 +191,7 @@ function oauth.ask(found, form, headers)
     response, err = post(endpoint)
     if response and is_elsewhere(response) and not found.values.discovery_url then
         local other
-        other, err = discover(found, found.base .. USUAL_DISCOVERY)
+        other, err = search(found)
         if not other then
             return nil, err
         elseif other ~= endpoint then
@@ -177,21 +204,48 @@ function oauth.ask(found, form, headers)
     return grants.read_answer(response)
 end
 
---- An application's token: machine to machine.
+--- Asks for an application's token.
+local function ask_for_machine(found, scopes, details)
+    local values = found.values
+    return oauth.ask(found, function()
+        local form = { { "grant_type", "client_credentials" }, { "scope", scopes } }
+        form[3] = details and { "authorization_details", details }
+        return form
+    end, function(endpoint)
+        local ok, value = pcall(auth.basic, values.client_id, values.client_secret, url.parse(endpoint).origin)
+        return { Authorization = ok and value or error.raise(value) }
+    end)
+end
+
+--- An application's token: machine to machine. It outlives the program.
 ---@async
 ---@param found moonflow.DatabricksConfig
 ---@param details? string authorization_details, JSON
 ---@return table? token
 ---@return table? err
 function oauth.machine(found, details)
-    local values = found.values
+    local values, scopes = found.values, config.scopes(found)
+    local whose = {
+        "oauth-m2m", found.origin, values.account_id or "", values.discovery_url or "", values.client_id, scopes,
+        details or "",
+    }
+    return token_cache.get(whose, values.client_secret, function()
+        return ask_for_machine(found, scopes, details)
+    end)
+end
+
+--- A token for less than another one is for, in exchange for that one.
+---@async
+---@param found moonflow.DatabricksConfig
+---@param details string authorization_details, JSON
+---@param assertion userdata the token that there is
+---@return table? token
+---@return table? err
+function oauth.narrow(found, details, assertion)
     return oauth.ask(found, function()
-        local form = { { "grant_type", "client_credentials" }, { "scope", config.scopes(found) } }
-        form[3] = details and { "authorization_details", details }
-        return form
-    end, function(endpoint)
-        local ok, value = pcall(auth.basic, values.client_id, values.client_secret, url.parse(endpoint).origin)
-        return { Authorization = ok and value or error.raise(value) }
+        return {
+            { "grant_type", NARROWING }, { "authorization_details", details }, { "assertion", assertion },
+        }
     end)
 end
 
