@@ -1,5 +1,5 @@
 --- The command `moonflow serve`: MLflow's deployments server, with the endpoints that a Lua file
--- describes or, without one, a demonstration.
+-- describes or, without one, a demonstration. The same port has OpenAI's API and that of Databricks.
 local _signal = require "moonflow._signal"
 local _task = require "moonflow._task"
 local check = require "moonflow.check"
@@ -16,7 +16,7 @@ local raise = _G.error
 local serve = {}
 
 local HELP = [[
-moonflow serve: MLflow's deployments server, for MLflow's and OpenAI's clients
+moonflow serve: MLflow's deployments server, for MLflow's, OpenAI's and Databricks' clients
 
 usage: moonflow serve [FILE.lua] [options]
 
@@ -32,11 +32,16 @@ options:
   --fault FAULT      something that goes wrong, to try a workflow with (may be repeated):
                      [ENDPOINT:]WORD[,WORD...] of latency=SECONDS, a status, retry-after=SECONDS,
                      cut=PIECES, lose, every=N, rate=0..1, times=N
+  --deploy RULE      how endpoints deploy that are created as in Databricks (may be repeated; the first that
+                     fits counts): [ENDPOINT:]WORD[,WORD...] of seconds=N (default 0.5), reads=N, fail,
+                     fail=MESSAGE, version=N (of the configuration)
   --log              a line for each request, on standard error
   --help             print this
 ]]
 
-local VALUES = { ["--host"] = "host", ["--port"] = "port", ["--token-file"] = "token_file", ["--fault"] = "fault" }
+local VALUES = { ["--host"] = "host", ["--port"] = "port", ["--token-file"] = "token_file", ["--fault"] = "fault",
+    ["--deploy"] = "deploy" }
+local LISTS = { ["--fault"] = "faults", ["--deploy"] = "deploy" }
 local FLAGS = { ["--log"] = "log", ["--help"] = "help", ["-h"] = "help" }
 local DEFAULT_PORT = 5000
 local TOKEN_MAX = 4096 -- bytes
@@ -56,7 +61,7 @@ end
 
 --- What the words of the command line say.
 local function read_words(words)
-    local options, position = { faults = {} }, 1
+    local options, position = { faults = {}, deploy = {} }, 1
     while position <= #words do
         local word = words[position]
         local name, value = word:match("^(%-%-[%w%-]+)=(.*)$")
@@ -66,8 +71,9 @@ local function read_words(words)
                 position = position + 1
                 value = words[position] or misuse(name .. " needs a value")
             end
-            if name == "--fault" then
-                options.faults[#options.faults + 1] = value
+            local list = options[LISTS[name]]
+            if list then
+                list[#list + 1] = value
             else
                 options[VALUES[name]] = value
             end
@@ -142,16 +148,21 @@ local function read_endpoints(file)
     if not chunk then
         config_error(message) -- Lua names the file in it
     end
-    local endpoints = chunk()
+    local endpoints, settings = chunk()
     if type(endpoints) ~= "table" then
         config_error(("%s: it must return a list of endpoints, not %s"):format(file, type(endpoints)))
     end
-    return endpoints
+    if settings ~= nil and type(settings) ~= "table" then
+        config_error(("%s: what it returns second must be a table, not %s"):format(file, type(settings)))
+    end
+    return endpoints, settings
 end
 
 local function new_gateway(options)
-    return require("moonflow.gateway").new(read_endpoints(options.file), {
+    local endpoints, settings = read_endpoints(options.file)
+    return require("moonflow.gateway").new(endpoints, {
         token = options.token, faults = options.faults, warn = notice.say,
+        workspace = options.workspace, settings = settings,
     })
 end
 
@@ -204,6 +215,7 @@ local function announce(url, gateway, options)
         lines[#lines + 1] = ("  and %d more"):format(#endpoints - SHOWN)
     end
     lines[#lines + 1] = "for MLflow's clients: " .. url .. "    for OpenAI's: " .. url .. "/v1"
+    lines[#lines + 1] = "for Databricks': DATABRICKS_HOST=" .. url
     print(table.concat(lines, "\n"))
     io.flush()
 end
@@ -223,6 +235,7 @@ end
 local function start(options)
     local host = options.host or "127.0.0.1"
     options.token = read_token(options)
+    options.workspace = require("moonflow.workspace").new { token = options.token, deploy = options.deploy }
     local state = { options = options }
     if options.file then
         add_directory(directory_of(options.file))

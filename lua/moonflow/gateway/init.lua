@@ -9,6 +9,7 @@ local faults = require "moonflow.gateway.faults"
 local json = require "moonflow.json"
 local limits = require "moonflow.gateway.limits"
 local pages = require "moonflow.gateway.pages"
+local same = require "moonflow.gateway.same"
 local schema = require "moonflow.gateway.schema"
 local sys = require "moonflow.sys"
 local text = require "moonflow.text"
@@ -301,27 +302,13 @@ local function redirect(routes, request, path)
     return 307, { Location = request.query and raw .. "?" .. request.query or raw }, nil
 end
 
---- Whether two texts are the same, in a time that does not tell where they differ.
-local function is_same(a, b)
-    local difference = #a ~ #b
-    local both = math.min(#a, #b)
-    local words = both - both % 8
-    for i = 1, words, 8 do
-        difference = difference | (("<i8"):unpack(a, i) ~ ("<i8"):unpack(b, i))
-    end
-    for i = words + 1, both do
-        difference = difference | (a:byte(i) ~ b:byte(i))
-    end
-    return difference == 0
-end
-
 local function is_allowed(self, request)
     if not self.token or request.path == "/health" then
         return true
     end
     local given = request.headers.authorization
     local token = given and given:match("^[Bb][Ee][Aa][Rr][Ee][Rr] (.*)$")
-    return token ~= nil and is_same(token, self.token)
+    return token ~= nil and same(token, self.token)
 end
 
 local function face_of(path)
@@ -365,6 +352,8 @@ local function dispatch(self, request)
     local face = face_of(path)
     if #path > PATH_MAX then
         return errors.reply(face, 414, "URI Too Long")
+    elseif self.workspace and self.workspace.is_own(path) then
+        return self.workspace:handle(request)
     elseif not is_allowed(self, request) then
         return refuse_stranger(face)
     end
@@ -425,14 +414,16 @@ end
 
 --- Makes a gateway.
 ---@param endpoints table as the file of `moonflow serve` returns them
----@param options? {token: string?, faults: string[]?, clock: (fun(): number)?} `token`: clients must send it;
----`faults`: see `moonflow.gateway.faults`; `clock`: seconds, for the limits. Raises an error of kind "config".
+---@param options? {token: string?, faults: string[]?, clock: (fun(): number)?, workspace: table?, settings: table?}
+---`token`: clients must send it; `faults`: see `moonflow.gateway.faults`; `clock`: seconds, for the limits;
+---`workspace`: what answers as Databricks does, and the `settings` that it gets. Raises an error of kind "config".
 ---@return table gateway `endpoints`, and the method `handle`
 function gateway.new(endpoints, options)
     options = options or {}
     local self = setmetatable({
         endpoints = config.check(endpoints), by_name = {}, routes = {}, token = options.token,
         created = os.time(), id = new_id(), requests = 0,
+        workspace = options.workspace,
     }, Gateway)
     for path, route in next, FIXED do
         self.routes[path] = route
@@ -443,6 +434,9 @@ function gateway.new(endpoints, options)
         add_routes(self.routes, endpoint)
     end
     spread_faults(self.endpoints, self.by_name, options.faults or {})
+    if self.workspace then
+        self.workspace:configure(self.endpoints, options.settings)
+    end
     return self
 end
 
