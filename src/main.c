@@ -14,26 +14,6 @@
 
 enum { EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
-static const char HELP[] =
-    "moonflow: MLflow's deployment clients as a Lua scripting host\n"
-    "\n"
-    "usage: moonflow [options] SCRIPT [ARGS...]    run a Lua script; \"-\" is standard input\n"
-    "       moonflow [options] run SCRIPT [ARGS...] the same, for any file name\n"
-    "       moonflow [options] serve [FILE.lua]    MLflow's deployments server; serve --help\n"
-    "       moonflow [options] -e CODE [ARGS...]   run Lua code\n"
-    "       moonflow [options]                     on a terminal: explore; else run standard "
-    "input\n"
-    "\n"
-    "A first word is a script when it has a \"/\", ends in \".lua\", or is \"-\".\n"
-    "\n"
-    "options:\n"
-    "  --plugin-dir DIR   look for plugins in DIR first (may be repeated)\n"
-    "  --version          print the version\n"
-    "  --help             print this\n"
-    "\n"
-    "exit codes: 1 Lua error, 2 usage or configuration, 3 not found, 4 credentials, 5 refused,\n"
-    "6 server error, 7 rate limit, 8 network, 9 timeout, 10 plugin, 130 interrupted\n";
-
 struct command {
     int argc;
     char **argv;
@@ -74,15 +54,42 @@ static int run_script(lua_State *L, struct command *c, int script) {
     return run_loaded(L, luaL_loadfilex(L, file, "t"), c, script);
 }
 
-/* Runs a command that is a Lua module: its function `main`, with the words behind the command's. */
-static int run_module(lua_State *L, struct command *c, const char *module, int word) {
+/* Pushes a function of a Lua module, or what went wrong. [-0, +1, -] */
+static int push_function(lua_State *L, const char *module, const char *name) {
     lua_getglobal(L, "require");
     lua_pushstring(L, module);
-    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+    int status = lua_pcall(L, 1, 1, 0);
+    if (status == LUA_OK) {
+        lua_getfield(L, -1, name);
+        lua_remove(L, -2);
+    }
+    return status;
+}
+
+/* Runs a command that is a function of a Lua module, with the words behind the one at `word`. */
+static int run_module(lua_State *L, struct command *c, const char *module, const char *name,
+                      int word) {
+    int status = push_function(L, module, name);
+    return run_loaded(L, status, c, word);
+}
+
+/* Has the Lua half take the options in front of a script, -e or -p that are not known here. `place`
+ * becomes the place of that word, or 0 where the words are a command of the Lua half. */
+static int take_options(lua_State *L, struct command *c, int *place) {
+    int status = push_function(L, "moonflow.cli", "lead");
+    if (status == LUA_OK) {
+        luaL_checkstack(L, c->argc, "too many arguments");
+        for (int i = 1; i < c->argc; i++) {
+            lua_pushstring(L, c->argv[i]);
+        }
+        status = lua_pcall(L, c->argc - 1, 1, 0);
+    }
+    if (status != LUA_OK) {
         return host_report(L);
     }
-    lua_getfield(L, -1, "main");
-    return run_loaded(L, LUA_OK, c, word);
+    *place = (int)lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    return 0;
 }
 
 static int run_code(lua_State *L, struct command *c, int code) {
@@ -105,6 +112,21 @@ static bool is_script(const char *word) {
            (len > 4 && strcmp(word + len - 4, ".lua") == 0);
 }
 
+/* Runs what the first word that is no option says. */
+static int run_word(lua_State *L, struct command *c, int i) {
+    if (strcmp(c->argv[i], "run") == 0) {
+        return i + 1 < c->argc ? run_script(L, c, i + 1)
+                               : fail_usage("\"%s\" needs a script", "run");
+    }
+    if (strcmp(c->argv[i], "serve") == 0) {
+        return run_module(L, c, "moonflow.serve", "main", i);
+    }
+    if (is_script(c->argv[i])) {
+        return run_script(L, c, i);
+    }
+    return run_module(L, c, "moonflow.cli", "main", 0);
+}
+
 static int run_command(lua_State *L, struct command *c) {
     int i = 1;
     for (; i < c->argc && c->argv[i][0] == '-' && c->argv[i][1] != '\0'; i++) {
@@ -115,39 +137,35 @@ static int run_command(lua_State *L, struct command *c) {
             return 0;
         }
         if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0) {
-            fputs(HELP, stdout);
-            return 0;
+            return run_module(L, c, "moonflow.cli", "help", i);
         }
         if (strncmp(option, "--plugin-dir=", 13) == 0) {
             host_add_plugin_dir(L, option + 13);
             continue;
         }
-        if (strcmp(option, "--plugin-dir") != 0 && strcmp(option, "-e") != 0) {
-            return fail_usage("unknown option \"%s\"", option);
+        bool is_code = strcmp(option, "-e") == 0 || strcmp(option, "-p") == 0;
+        if (!is_code && strcmp(option, "--plugin-dir") != 0) {
+            int place = 0;
+            int code = take_options(L, c, &place);
+            if (code != 0 || place == 0) {
+                return code != 0 ? code : run_module(L, c, "moonflow.cli", "main", 0);
+            }
+            i = place - 1;
+            continue;
         }
         if (!has_value) {
             return fail_usage("option \"%s\" needs a value", option);
         }
-        if (strcmp(option, "-e") == 0) {
-            return run_code(L, c, i + 1);
+        if (is_code) {
+            return option[1] == 'e' ? run_code(L, c, i + 1)
+                                    : run_module(L, c, "moonflow.cli", "evaluate", i);
         }
         host_add_plugin_dir(L, c->argv[++i]);
     }
     if (i == c->argc) {
         return run_without_words(L, c);
     }
-    if (strcmp(c->argv[i], "run") == 0) {
-        return i + 1 < c->argc ? run_script(L, c, i + 1)
-                               : fail_usage("\"%s\" needs a script", "run");
-    }
-    if (strcmp(c->argv[i], "serve") == 0) {
-        return run_module(L, c, "moonflow.serve", i);
-    }
-    if (is_script(c->argv[i])) {
-        return run_script(L, c, i);
-    }
-    return fail_usage("\"%s\" is no command; a script is named with its path or \".lua\"",
-                      c->argv[i]);
+    return run_word(L, c, i);
 }
 
 /* What runs protected: the light userdata at 1 is the command. */

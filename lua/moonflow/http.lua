@@ -11,6 +11,12 @@ local url = require "moonflow.url"
 
 local http = {}
 
+--- Who watches the requests, these and those of clients; nil unless somebody does. It gets what an
+-- exchange is (see moonflow.wire), the function that sends it, and that function's arguments, and
+-- returns what the function returns.
+---@type fun(exchange: table, perform: function, ...): table?, table?
+http.watch = nil
+
 ---@class moonflow.HttpRequest
 ---@field method? string default GET, or POST where there is a body
 ---@field url string
@@ -223,6 +229,17 @@ local function add_tls(own)
     return true
 end
 
+--- One request under the eyes of `http.watch`.
+local function watched(request, own, ...)
+    return http.watch({
+        headers = own.headers or {},
+        settings = own,
+        timeout = request.timeout,
+        connect_timeout = request.connect_timeout,
+        total_timeout = request.total_timeout,
+    }, ...)
+end
+
 --- Sends one request. An answer of any status is a success here.
 ---@async
 ---@param request moonflow.HttpRequest
@@ -245,8 +262,14 @@ function http.request(request)
         return nil, refusal
     end
     local method = request.method or (body and "POST" or "GET")
-    local response, failure = _http.perform(profile, method, request.url, body, request.timeout,
-        request.total_timeout, request.connect_timeout)
+    local response, failure
+    if http.watch then
+        response, failure = watched(request, own, _http.perform, profile, method, request.url, body, request.timeout,
+            request.total_timeout, request.connect_timeout)
+    else
+        response, failure = _http.perform(profile, method, request.url, body, request.timeout, request.total_timeout,
+            request.connect_timeout)
+    end
     if not response then
         return nil, failure
     end

@@ -4,6 +4,7 @@ local check = require "moonflow.check"
 local config = require "moonflow.config"
 local env = require "moonflow.env"
 local error = require "moonflow.error"
+local http = require "moonflow.http"
 local json = require "moonflow.json"
 local judge = require "moonflow.judge"
 local retry = require "moonflow.retry"
@@ -228,6 +229,26 @@ local function find_profile(own, client, request, deadline)
     return origin, settings.profile(origin, request.json ~= nil, request.headers, (request.options or NONE).headers)
 end
 
+--- One attempt under the eyes of `http.watch`; the rest as of moonflow._http.perform.
+local function watched(client, request, origin, way, profile, ...)
+    local options, shared = request.options or NONE, origin.shared
+    local headers = shared.headers
+    if request.json ~= nil then
+        headers = settings.merge_headers({ ["Content-Type"] = "application/json" }, headers)
+    end
+    headers = settings.merge_headers(settings.merge_headers(headers, request.headers), options.headers)
+    return http.watch({
+        target = client.target_uri,
+        credential = origin.credential,
+        headers = headers,
+        settings = shared,
+        is_stream = way ~= whole,
+        timeout = options.timeout or client.config.timeout,
+        connect_timeout = options.connect_timeout or client.config.connect_timeout,
+        total_timeout = options.total_timeout or client.config.total_timeout,
+    }, way.perform, profile, ...)
+end
+
 --- Sends a request until it succeeds, may not be repeated, or the deadline has come.
 local function send_until(client, request, way, deadline)
     local own = settings.of(client)
@@ -243,8 +264,14 @@ local function send_until(client, request, way, deadline)
     local attempts = 0
     local call -- made when something has gone wrong
     while true do
-        local response, failure = way.perform(profile, request.method, address, body, timeout,
-            math.max(0.001, deadline - sys.monotonic()), connect_timeout)
+        local response, failure
+        local left = math.max(0.001, deadline - sys.monotonic())
+        if http.watch then
+            response, failure = watched(client, request, origin, way, profile, request.method, address, body, timeout,
+                left, connect_timeout)
+        else
+            response, failure = way.perform(profile, request.method, address, body, timeout, left, connect_timeout)
+        end
         attempts = attempts + 1
         if response then
             if response.status == 404 and call and policy.gone_is_done then

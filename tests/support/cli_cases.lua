@@ -1,0 +1,160 @@
+--- Command lines and what becomes of them, for tests/spec/cli_spec.lua. In arguments, $GATEWAY and $RAW stand
+-- for servers. Fields of a case: `args`, `stdin`, `env`; `out` and `err` are the whole text, `err_has` and
+-- `out_has` a part of it; `code` is 0 where it is missing.
+local cases = {}
+
+local ECHO = '{"endpoint_type":"llm/v1/chat","name":"echo"}\n'
+
+--- The target is the plugin echo: nothing is sent.
+cases.echo = {
+    -- every command of mlflow deployments
+    {
+        args = { "deployments", "create", "--name", "x", "-t", "echo", "-m", "models:/m/1", "-f", "sklearn" },
+        out = '{"flavor":"sklearn","model_uri":"models:/m/1","name":"x"}\n',
+        err = 'created deployment "x" (flavor sklearn)\n',
+    },
+    { args = { "deployments", "create", "--name", "x", "-t", "echo" }, code = 2,
+        err = 'error: missing option "--model-uri"\n  try: moonflow deployments create --help\n' },
+    { args = { "deployments", "update", "--name", "x", "-t", "echo", "--model-uri", "m" }, code = 3,
+        err_has = 'deployment "x" does not exist' },
+    { args = { "deployments", "delete", "--name", "x", "--target", "echo", "--yes" }, out = "",
+        err = 'deleted deployment "x"\n' },
+    { args = { "deployments", "list", "-t", "echo" }, out = "[]\n" },
+    { args = { "deployments", "list", "-t", "echo", "-o", "table" }, out = "", err = "none\n" },
+    { args = { "deployments", "get", "--name", "x", "-t", "echo" }, code = 3 },
+    { args = { "deployments", "help", "--target-name", "echo" },
+        out = "echo: (nothing more)   client option: prefix\n" },
+    { args = { "deployments", "help", "--target", "echo" }, out = "echo: (nothing more)   client option: prefix\n" },
+    { args = { "deployments", "run-local", "--name", "x", "-t", "echo", "-m", "m", "-C", "a=b" },
+        out = '{"model_uri":"m","name":"x"}\n' },
+    { args = { "deployments", "predict", "--name", "echo", "-t", "echo", "-I", "-" }, stdin = '{"a": [1, 2.50]}',
+        out = '{"echo":{"a":[1,2.5]},"endpoint":"echo"}\n' },
+    { args = { "deployments", "predict", "-t", "echo", "-I", "-", "--name", "a", "--endpoint", "b" }, code = 2,
+        err_has = "Must specify exactly one of --name or --endpoint." },
+    { args = { "deployments", "predict", "-t", "echo", "-I", "-" }, code = 2,
+        err_has = "Must specify exactly one of --name or --endpoint." },
+    { args = { "deployments", "explain", "--endpoint", "echo", "-t", "echo", "-I", "-" }, stdin = "[[1]]",
+        out = '{"df":[[1]],"explanation":"the answer is the question"}\n' },
+    { args = { "deployments", "create-endpoint", "--endpoint", "e", "-t", "echo", "-C", "k=v=w" },
+        out = '{"config":{"k":"v=w"},"name":"e"}\n', err = 'created endpoint "e"\n' },
+    { args = { "deployments", "create-endpoint", "e", "-t", "echo", "--quiet" }, out = '{"name":"e"}\n', err = "" },
+    { args = { "deployments", "create-endpoint", "-t", "echo" }, code = 2, err_has = "--endpoint NAME" },
+    { args = { "deployments", "create-endpoint", "a", "-e", "b", "-t", "echo" }, code = 2,
+        err_has = "two endpoints are named" },
+    { args = { "deployments", "update-endpoint", "--endpoint", "echo", "-t", "echo", "-C", "a=1" }, out = "",
+        err = 'updated endpoint "echo"\n' },
+    { args = { "deployments", "delete-endpoint", "--endpoint", "echo", "-t", "echo" }, code = 2, out = "",
+        err = 'error: delete endpoint "echo" on echo?\n'
+            .. "  why: nobody can be asked, as this is no terminal\n  try: --yes\n" },
+    { args = { "deployments", "delete-endpoint", "--endpoint", "echo", "-t", "echo", "-y" },
+        err = 'deleted endpoint "echo"\n' },
+    { args = { "deployments", "list-endpoints", "-t", "echo" }, out = "[" .. ECHO:sub(1, -2) .. "]\n" },
+    { args = { "deployments", "get-endpoint", "--endpoint", "echo", "-t", "echo" }, out = ECHO },
+    -- the short forms
+    { args = { "endpoints", "list", "-t", "echo" }, out = "[" .. ECHO:sub(1, -2) .. "]\n" },
+    { args = { "endpoints", "get", "echo", "-t", "echo" }, out = ECHO },
+    { args = { "endpoints", "create", "e", "-t", "echo", "-o", "name" }, out = "e\n" },
+    { args = { "endpoints", "update", "echo", "-t", "echo", "-C", "a=1" }, err = 'updated endpoint "echo"\n' },
+    { args = { "endpoints", "delete", "echo", "-t", "echo", "--yes" }, err = 'deleted endpoint "echo"\n' },
+    { args = { "endpoints", "wait", "echo", "-t", "echo" }, code = 5, err_has = "wait_endpoint is not implemented" },
+    { args = { "endpoints", "query", "echo", "hi", "-t", "echo", "-q", "r.echo.messages[1].content" }, out = "hi\n" },
+    { args = { "predict", "-e", "echo", "hi", "-t", "echo", "-q", "r.echo.messages" },
+        out = '[{"content":"hi","role":"user"}]\n' },
+    { args = { "predict", "-e", "echo", "-t", "echo", "-I", "-", "--stream" }, stdin = '"a b"', out = '"a"\n"b"\n' },
+    { args = { "predict", "-e", "echo", "-t", "echo", "-I", "-", "-s", "--text" }, stdin = '"a b"', out = "a\nb\n" },
+    { args = { "predict", "-e", "echo", "-t", "echo", "-I", "-", "-sq", "r:upper()" }, stdin = '"a b"',
+        out = "A\nB\n" },
+    { args = { "predict", "-e", "echo", "-t", "echo" }, code = 2, err_has = "there is nothing to send" },
+    { args = { "predict", "-e", "echo", "-t", "echo", "x", "-I", "-" }, code = 2, err_has = "either a text or" },
+    { args = { "predict", "-e", "echo", "-t", "echo", "-I", "-" }, stdin = '{"a":', code = 2,
+        err_has = "--input-path - is no JSON" },
+    { args = { "predict", "-e", "echo", "-t", "echo", "-I", "/nowhere" }, code = 2,
+        err_has = "--input-path /nowhere can not be read" },
+    { args = { "predict", "-e", "echo", "-t", "echo", "x", "--text" }, code = 2, err_has = "the answer has no text" },
+    -- general options in any place, and the environment
+    { args = { "-t", "echo", "-o", "name", "endpoints", "list" }, out = "echo\n" },
+    { args = { "endpoints", "-t", "echo", "list", "-oname" }, out = "echo\n" },
+    { args = { "endpoints", "list" }, env = { MLFLOW_DEPLOYMENTS_TARGET = "echo" }, out_has = '"echo"' },
+    { args = { "endpoints", "list" }, env = { MLFLOW_DEPLOYMENTS_TARGET = false }, code = 2,
+        err_has = "moonflow -t http://localhost:5000" },
+    { args = { "--version" }, out_has = "moonflow 0." },
+    { args = { "version", "-q", "r.name" }, out = "moonflow\n" },
+    { args = { "-t", "echo", "-e", 'print(require("moonflow.deployments").get_deployments_target())' },
+        out = "echo\n" },
+    { args = { "-t", "echo", "-p", 'require("moonflow.deployments").get_deployments_target()' }, out = "echo\n" },
+    { args = { "-t", "echo", "-", "x" }, stdin = "print(arg[-1], ...)", out = "echo\tx\n" },
+    { args = { "-p", "1 + 1, 'a', { b = 1 }, nil" }, out = '2\na\n{"b":1}\nnil\n' },
+    { args = { "-p", "1 +" }, code = 1, err_has = "(command line):1:" },
+    -- what is wrong in a command line
+    { args = { "endpoints" }, code = 2, out = "",
+        err = "error: a command is required\n  try: known: list, get, create, update, delete, wait, query\n"
+            .. "       moonflow endpoints --help\n" },
+    { args = { "endpoints", "lst" }, code = 2, err = 'error: unknown command "lst"\n  try: did you mean "list"?\n' },
+    { args = { "enpoints", "list" }, code = 2, err_has = 'did you mean "endpoints"?' },
+    { args = { "endpoints", "list", "--taget", "x" }, code = 2,
+        err = 'error: unknown option "--taget"\n  try: did you mean "--target"?\n' },
+    { args = { "endpoints", "list", "more" }, code = 2, err_has = "too many arguments" },
+    { args = { "endpoints", "get" }, code = 2, err_has = 'missing argument "NAME"' },
+    { args = { "endpoints", "list", "-t" }, code = 2, err_has = 'option "-t" requires an argument' },
+    { args = { "endpoints", "list", "-o", "xml" }, code = 2,
+        err_has = 'must be one of "table", "json", "jsonl", "name"' },
+    { args = { "endpoints", "list", "--timeout", "soon" }, code = 2, err_has = '"soon" is no time such as 500ms' },
+    { args = { "endpoints", "list", "--timeout", "0" }, code = 2, err_has = "is no time" },
+    { args = { "endpoints", "list", "--retries", "-1" }, code = 2 },
+    { args = { "endpoints", "list", "--retries", "1.5" }, code = 2, err_has = '"1.5" is no integer from 0' },
+    { args = { "endpoints", "list", "--quiet=1" }, code = 2, err_has = 'option "--quiet" does not take arguments' },
+    { args = { "endpoints", "\27[31mx\27[0m" }, code = 2, err = 'error: unknown command " [31mx [0m"\n'
+        .. "  try: known: list, get, create, update, delete, wait, query\n       moonflow endpoints --help\n" },
+    { args = { "endpoints", "list", "-t", "eco" }, code = 2, err_has = 'did you mean "echo"?' },
+    -- queries
+    { args = { "endpoints", "list", "-t", "echo", "-q", "r[1].name" }, out = "echo\n" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "r[2]" }, out = "null\n" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "#r + 0.5" }, out = "1.5\n" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "r", "-o", "table" },
+        out = "NAME  ENDPOINT_TYPE\necho  llm/v1/chat\n" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "r[" }, code = 2, err_has = "--query r[" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "r.a.b" }, code = 2, err_has = "attempt to index a nil value" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "os" }, out = "null\n" },
+    { args = { "endpoints", "list", "-t", "echo", "-q", "io or require or load or debug or _G or getmetatable" },
+        out = "null\n" },
+    -- forms of output
+    { args = { "endpoints", "list", "-t", "echo", "-o", "jsonl" }, out = ECHO },
+    { args = { "endpoints", "list", "-t", "echo", "-o", "table" }, out = "NAME  TYPE\necho  llm/v1/chat\n" },
+    { args = { "endpoints", "get", "echo", "-t", "echo", "-o", "table" },
+        out = "endpoint_type  llm/v1/chat\nname           echo\n" },
+    { args = { "endpoints", "get", "echo", "-t", "echo", "-o", "name" }, out = "echo\n" },
+    { args = { "version", "-o", "name", "-q", "{ a = 1 }" }, code = 2, err_has = "the result has no name" },
+    { args = { "endpoints", "get", "x", "-t", "echo", "-o", "json" }, code = 3, out = "",
+        err_has = '"error_code":"RESOURCE_DOES_NOT_EXIST","exit":3,' },
+    { args = { "endpoints", "lst", "-o", "json" }, code = 2, out = "",
+        err = '{"error":{"error_code":"INVALID_PARAMETER_VALUE","exit":2,"hint":"did you mean \\"list\\"?",'
+            .. '"kind":"usage","message":"unknown command \\"lst\\""}}\n' },
+}
+
+--- The words behind -C, and the config that they make.
+cases.config = {
+    { { "k=v" }, '{"k":"v"}' },
+    { { "k=1", "t=true", "e=" }, '{"e":"","k":"1","t":"true"}' },
+    { { "k:=1", "t:=true", "n:=null", "l:=[1,{}]", 's:="x"' }, '{"k":1,"l":[1,{}],"n":null,"s":"x","t":true}' },
+    { { "a.b.c=v", "a.b.d:=2", "a.e=w" }, '{"a":{"b":{"c":"v","d":2},"e":"w"}}' },
+    { { [[spark\.executor=2]], [[a.b\.c=x]] }, '{"a":{"b.c":"x"},"spark.executor":"2"}' },
+    { { "@FILE" }, '{"a":{"b":1,"c":[1]},"d":"x"}' },
+    { { "@FILE", "a.b:=2", "d=y" }, '{"a":{"b":2,"c":[1]},"d":"y"}' },
+    { { "a.b:=2", "@FILE" }, '{"a":{"b":1,"c":[1]},"d":"x"}' },
+    { { "k" }, nil, "config options must be pairs" },
+    { { "k=a", "k=b" }, nil, 'repeats the key "k"' },
+    { { "k=a", "k:=1" }, nil, 'repeats the key "k"' },
+    { { "k:={" }, nil, "is no JSON" },
+    { { "k=a", "k.b=c" }, nil, "which is no object" },
+    { { "a..b=c" }, nil, "empty part" },
+    { { "=c" }, nil, "empty part" },
+    { { "@/nowhere" }, nil, "can not be read" },
+    { { "@LIST" }, nil, "holds no JSON object" },
+}
+
+--- Statuses of a server, and the codes that the program ends with.
+cases.codes = {
+    { 400, 5 }, { 401, 4 }, { 403, 4 }, { 404, 3 }, { 409, 5 }, { 422, 5 }, { 429, 7 }, { 500, 6 }, { 503, 6 },
+}
+
+return cases
