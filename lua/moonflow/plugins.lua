@@ -328,6 +328,20 @@ function plugins.get(name)
     return loaded[name] or nil
 end
 
+--- Reads a plugin's file again. Clients that exist keep what they are; where the file is broken now, the
+-- old one stays and an error is raised.
+---@param name string
+function plugins.reload(name)
+    local file = not builtin[name] and plugins.find(name)
+    if not file then
+        error.raise {
+            kind = "config",
+            message = ("no plugin %s: only plugins can be read again"):format(check.show(name)),
+        }
+    end
+    loaded[name] = load_file(name, file)
+end
+
 --- The name of the plugin that an entry of a plugin directory is, or nil, and its file.
 local function name_of(dir, entry)
     local path = dir .. "/" .. entry

@@ -22,6 +22,7 @@ import tempfile
 import time
 
 sys.dont_write_bytecode = True  # no __pycache__ beside the sources
+import repl  # noqa: E402
 import serve  # noqa: E402
 import servers  # noqa: E402
 
@@ -320,6 +321,7 @@ RATIOS = [
     ("floats-json", "100 x 1536 of floats / Python's json", Bench.decode_float_moonflow, Bench.decode_float_python,
      None),
     ("embeddings", "predict of 100 x 1536, CPU / Python's openai", Bench.embed_moonflow, Bench.embed_openai, None),
+    *repl.ROWS,
     *serve.ROWS,
 ]
 SINGLE = ["json", "memory", "streams", "soak", "instructions"]

@@ -396,7 +396,7 @@ describe("the prompt", function()
 
     it("shows the values of expressions, runs statements and keeps globals", function()
         local shown, code = type_in {
-            "2^70, nil, 'x'\n", { expect = "nil\tx" }, "y = 6\n", "y * 7\n", { expect = "42" }, "return y + 94\n",
+            "2^70, nil, 'x'\n", { expect = '"x"' }, "y = 6\n", "y * 7\n", { expect = "42" }, "return y + 94\n",
             { expect = "100" },
         }
         assert.falsy(shown:find("error", 1, true))
