@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,10 +221,18 @@ static void set_prefix(lua_State *L) {
     lua_setfield(L, LUA_REGISTRYINDEX, PREFIX_KEY);
 }
 
+static bool has_reader_left(void) {
+    struct pollfd out = {STDOUT_FILENO, POLLOUT, 0};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0;
+}
+
 /* Lua's print does not look whether it succeeded: a full disk must not end in success. */
 int host_finish_output(int code) {
+    errno = 0; /* a write that failed earlier leaves its mark in the stream, and no reason */
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (errno != EPIPE) {
+        if (errno == 0 && !has_reader_left()) {
+            fputs("error: not everything could be written to standard output\n", stderr);
+        } else if (errno != 0 && errno != EPIPE) {
             fprintf(stderr, "error: cannot write to standard output: %s\n", strerror(errno));
         }
         return code != 0 ? code : EXIT_FAILURE;
