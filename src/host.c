@@ -231,7 +231,7 @@ int host_finish_output(int code) {
     errno = 0; /* a write that failed earlier leaves its mark in the stream, and no reason */
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (errno == 0 && !has_reader_left()) {
-            fputs("error: not everything could be written to standard output\n", stderr);
+            fputs("error: cannot write to standard output\n", stderr);
         } else if (errno != 0 && errno != EPIPE) {
             fprintf(stderr, "error: cannot write to standard output: %s\n", strerror(errno));
         }
