@@ -228,16 +228,18 @@ static bool has_reader_left(void) {
 
 /* Lua's print does not look whether it succeeded: a full disk must not end in success. */
 int host_finish_output(int code) {
-    errno = 0; /* a write that failed earlier leaves its mark in the stream, and no reason */
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (errno == 0 && !has_reader_left()) {
-            fputs("error: cannot write to standard output\n", stderr);
-        } else if (errno != 0 && errno != EPIPE) {
-            fprintf(stderr, "error: cannot write to standard output: %s\n", strerror(errno));
-        }
-        return code != 0 ? code : EXIT_FAILURE;
+    int reason = errno; /* of a write that failed before, as far as it is still known */
+    if (fflush(stdout) != 0) {
+        reason = errno;
+    } else if (!ferror(stdout)) {
+        return code;
     }
-    return code;
+    if (reason == 0 && !has_reader_left()) {
+        fputs("error: cannot write to standard output\n", stderr);
+    } else if (reason != 0 && reason != EPIPE) {
+        fprintf(stderr, "error: cannot write to standard output: %s\n", strerror(reason));
+    }
+    return code != 0 ? code : EXIT_FAILURE;
 }
 
 /* os.exit as Lua's, but it does not end in success either where output is lost. */

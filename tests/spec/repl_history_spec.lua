@@ -24,7 +24,7 @@ describe("a history entry", function()
             ["get_deploy_client('databricks', { token='abc', host = 'h' })"] =
                 "get_deploy_client('databricks', { token='<redacted>', host = 'h' })",
             ['headers = { Authorization = "Basic abc" }'] = 'headers = { Authorization = "<redacted>" }',
-            ['x = "Bearer abc.def"'] = 'x = "Bearer <redacted>"',
+            ['x = "Bearer q7w.def"'] = 'x = "Bearer <redacted>"',
             ['max_tokens = 5, name = "x"'] = 'max_tokens = 5, name = "x"',
         } do
             assert.equal(kept, history.redact(given))
