@@ -135,10 +135,30 @@ function deployments.create_endpoint(values)
         opened.signatures.wait_endpoint and ("\nnext: moonflow endpoints wait %s"):format(name) or "")
 end
 
+--- The method and the config that change an endpoint. Where what it serves has a method of its own, as on
+--- Databricks, that takes the configuration alone or, from the file of its creation, as "config".
+local function change(opened, config)
+    if not config or not opened.signatures.update_endpoint_config then
+        return "update_endpoint", config
+    end
+    local inner = config
+    if type(config.config) == "table" then
+        inner = config.config
+        for key in next, config do
+            if key ~= "config" and key ~= "name" then
+                misuse(("the configuration goes beside %q, which this command does not change"):format(key),
+                    "leave it out; a script changes it with update_endpoint_tags and the like")
+            end
+        end
+    end
+    local is_served = inner.served_entities or inner.served_models or inner.traffic_config
+    return is_served and "update_endpoint_config" or "update_endpoint", inner
+end
+
 function deployments.update_endpoint(values)
-    local name = endpoint_of(values)
-    local config = settings.parse(values.config)
-    print_result(values, client.open(values):update_endpoint { endpoint = name, config = config })
+    local name, opened = endpoint_of(values), client.open(values)
+    local method, config = change(opened, settings.parse(values.config))
+    print_result(values, opened[method](opened, { endpoint = name, config = config }))
     say(values, "updated endpoint %q", name)
 end
 

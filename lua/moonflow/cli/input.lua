@@ -68,7 +68,11 @@ local function type_of(client, endpoint)
     end
     local found = client:get_endpoint { endpoint = endpoint }
     local kind = found.endpoint_type or found.task
-    return type(kind) == "string" and kind or nil
+    if type(kind) ~= "string" or kind == "" then
+        -- what serves a configuration and has no type is a model of the user's own
+        return (found.config or found.pending_config) and "custom model" or nil
+    end
+    return kind
 end
 
 --- Models whose target does not tell are chat models, but for those whose names say else.
